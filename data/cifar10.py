@@ -1,0 +1,325 @@
+"""Find, fetch, verify and decode CIFAR-10 (Krizhevsky, 2009).
+
+It may lie there as the extracted python version, as the archive, or as image folders; otherwise it
+is downloaded. Whatever the source, the result is the same pair of uint8 arrays, kept in a cache.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import DataError
+
+HERE = Path(__file__).resolve().parent
+DEFAULT_DIR = HERE / "cifar10"
+CACHE_DIR = HERE / "cache"
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+ARCHIVE = "cifar-10-python.tar.gz"
+BATCH_FOLDER = "cifar-10-batches-py"
+CLASS_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+TEST_BATCH = "test_batch"
+SHAPE = (3, 32, 32)
+MD5 = {  # as published with the data set
+    ARCHIVE: "c58f30108f718f92721af3b95e74349a",
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    TEST_BATCH: "40351d587109b95175f43aff81a1287e",
+}
+# Per-channel mean and standard deviation of the training pixels (as fractions of 255), as the
+# report gives them; the deviations are those of the images' own means, a long-lived convention.
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2023, 0.1994, 0.2010)
+DOWNLOAD_ATTEMPTS = 4
+TIMEOUT_SECONDS = 60
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def load_cifar10(
+    data_dir: str | Path | None = None, *, url: str | None = None, check_md5: bool = True
+) -> Arrays:
+    """Load CIFAR-10 from `data_dir`, `$CIFAR10_DIR` or `data/cifar10/`, or download it there.
+
+    Args:
+        data_dir: a folder holding the batches, the archive or image folders; nothing else is
+            searched when it is given.
+        url: a mirror to download the archive from.
+        check_md5: refuse batches and archives that are not the published ones, byte for byte.
+
+    Returns:
+        train images, train labels, test images, test labels: images uint8 of shape (N, 3, 32, 32),
+        labels int64 of shape (N,).
+
+    Raises:
+        DataError: nothing usable was found, with the three ways to provide it; or what was found
+            is broken, with the file's name.
+    """
+    source = _find(data_dir)
+    if source is None:
+        source = _download(DEFAULT_DIR / ARCHIVE, url or URL)
+    return _load_cached(source, check_md5)
+
+
+def _find(data_dir: str | Path | None) -> Path | None:
+    """The folder of batches, archive or folder of image folders to read, or None to download."""
+    if data_dir is not None:
+        return _source_in(Path(data_dir), f"--data_dir: {data_dir}")
+    if from_environment := os.environ.get("CIFAR10_DIR"):
+        return _source_in(Path(from_environment), f"$CIFAR10_DIR: {from_environment}")
+    return _source_in(DEFAULT_DIR, None) if DEFAULT_DIR.is_dir() else None
+
+
+def _source_in(folder: Path, label: str | None) -> Path | None:
+    """What `folder` holds of CIFAR-10. If nothing: None, or an error where a label says who asked."""
+    if label and not folder.exists():
+        raise DataError(f"{label} does not exist")
+    if label and not folder.is_dir():
+        raise DataError(f"{label} is not a folder; give the folder that holds {BATCH_FOLDER}/")
+    if folder.name == BATCH_FOLDER:
+        return folder
+    if (folder / BATCH_FOLDER).is_dir():
+        return folder / BATCH_FOLDER
+    if (folder / ARCHIVE).is_file():
+        return folder / ARCHIVE
+    if (folder / "train").is_dir() or (folder / "test").is_dir():
+        return folder
+    if label:
+        raise DataError(
+            f"{label} holds no CIFAR-10: expected {BATCH_FOLDER}/, {ARCHIVE}, "
+            "or train/<class>/ and test/<class>/ with images"
+        )
+    return None
+
+
+# --- Decoding -------------------------------------------------------------------------------------
+
+
+def _load_cached(source: Path, check_md5: bool) -> Arrays:
+    """Decode `source`, or take what an earlier start decoded from the very same files."""
+    cached = CACHE_DIR / f"cifar10-{_fingerprint(source, check_md5)}.npz"
+    try:
+        with np.load(cached, allow_pickle=False) as saved:
+            return tuple(saved[name] for name in ("x_train", "y_train", "x_test", "y_test"))
+    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+        pass  # none yet, or a broken one: decode again
+    arrays = _decode(source, check_md5)
+    with contextlib.suppress(OSError):  # a read-only or full disk costs a slower start, no more
+        _write_cache(cached, arrays)
+    return arrays
+
+
+def _fingerprint(source: Path, check_md5: bool) -> str:
+    """A name for the state of the source's files: their paths, sizes and times of change."""
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return hashlib.md5(repr((str(source.resolve()), stats, check_md5)).encode()).hexdigest()[:16]
+
+
+def _write_cache(path: Path, arrays: Arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        try:
+            np.savez(file, x_train=arrays[0], y_train=arrays[1], x_test=arrays[2], y_test=arrays[3])
+            file.flush()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _decode(source: Path, check_md5: bool) -> Arrays:
+    if source.is_file():
+        read = _archive_reader(source, check_md5)
+    elif source.name == BATCH_FOLDER:
+        read = _folder_reader(source, check_md5)
+    else:
+        return _decode_image_folders(source)
+    batches = [_decode_batch(*read(name)) for name in (*TRAIN_BATCHES, TEST_BATCH)]
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images[:-1]), np.concatenate(labels[:-1]), images[-1], labels[-1]
+
+
+def _folder_reader(folder: Path, check_md5: bool):
+    def read(name: str) -> tuple[str, bytes]:
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        if check_md5:
+            _verify(path, hashlib.md5(content).hexdigest(), MD5[name])
+        return str(path), content
+
+    return read
+
+
+def _archive_reader(archive: Path, check_md5: bool):
+    if check_md5:
+        with archive.open("rb") as file:
+            _verify(archive, _md5(file), MD5[ARCHIVE])
+    contents: dict[str, bytes] = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile():
+                    contents[Path(member.name).name] = tar.extractfile(member).read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"{archive}: broken archive ({error})") from error
+
+    def read(name: str) -> tuple[str, bytes]:
+        if name not in contents:
+            raise DataError(f"{archive}: has no {name}")
+        return f"{archive}/{name}", contents[name]
+
+    return read
+
+
+def _md5(file: io.BufferedIOBase) -> str:
+    digest = hashlib.md5()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _verify(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise DataError(
+            f"{path}: md5 is {found}, not the published {expected}: truncated or changed "
+            "(--cifar10_md5 skip accepts a set of your own in this format)"
+        )
+
+
+class _ArraysOnlyUnpickler(pickle.Unpickler):
+    """Reads batches, which are pickles, without letting a foreign one run code."""
+
+    ALLOWED = {  # noqa: RUF012
+        "_reconstruct": np.empty(0).__reduce__()[0],  # its module's name varies with the release
+        "ndarray": np.ndarray,
+        "dtype": np.dtype,
+    }
+
+    def find_class(self, module: str, name: str):
+        if module.split(".")[0] == "numpy" and name in self.ALLOWED:
+            return self.ALLOWED[name]
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in old pickles
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _decode_batch(label: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 3, 32, 32) and labels (N,) of one python-version batch."""
+    try:
+        batch = _ArraysOnlyUnpickler(io.BytesIO(content), encoding="latin1").load()
+        images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, *SHAPE)
+        labels = np.asarray(batch["labels"], dtype=np.int64)
+    except Exception as error:  # a broken pickle can raise nearly anything
+        raise DataError(f"{label}: not a CIFAR-10 batch, or truncated ({error})") from error
+    if len(images) != len(labels) or len(images) == 0:
+        raise DataError(f"{label}: {len(images)} images but {len(labels)} labels")
+    if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
+        raise DataError(f"{label}: labels must lie in 0..9, found {labels.min()}..{labels.max()}")
+    return images, labels
+
+
+def _decode_image_folders(folder: Path) -> Arrays:
+    return *_decode_split(folder / "train"), *_decode_split(folder / "test")
+
+
+def _decode_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    from PIL import Image, UnidentifiedImageError
+
+    images, labels = [], []
+    for label, name in enumerate(CLASS_NAMES):
+        if not (folder / name).is_dir():
+            raise DataError(f"{folder / name}: missing class folder")
+        files = sorted(
+            f for f in (folder / name).iterdir() if f.suffix.lower() in (".png", ".jpg", ".jpeg")
+        )
+        if not files:
+            raise DataError(f"{folder / name}: holds no .png or .jpg image")
+        for path in files:
+            try:
+                with Image.open(path) as picture:
+                    pixels = np.asarray(picture.convert("RGB"))
+            except (OSError, UnidentifiedImageError) as error:
+                raise DataError(f"{path}: not a readable image") from error
+            if pixels.shape != (32, 32, 3):
+                height, width, _ = pixels.shape
+                raise DataError(f"{path}: is {width}x{height} pixels, expected 32x32")
+            images.append(pixels.transpose(2, 0, 1))
+            labels.append(label)
+    return np.stack(images), np.array(labels, dtype=np.int64)
+
+
+# --- Downloading ----------------------------------------------------------------------------------
+
+
+def _download(archive: Path, url: str) -> Path:
+    """Fetch the archive to `archive`, going on where a broken download stopped."""
+    part = archive.with_name(archive.name + ".part")
+    reason = "unknown"
+    for attempt in range(DOWNLOAD_ATTEMPTS):
+        if attempt:
+            time.sleep(min(2**attempt, 10))
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            _fetch(url, part)
+            with part.open("rb") as file:
+                found = _md5(file)
+            if found == MD5[ARCHIVE]:
+                os.replace(part, archive)
+                return archive
+            part.unlink()  # whole but wrong: going on from it cannot help
+            reason = f"md5 of the download is {found}"
+        except (OSError, ValueError) as error:  # URLError, time-outs and a full disk among them
+            reason = str(error) or type(error).__name__
+    raise DataError(
+        f"CIFAR-10 is not here and {url} failed {DOWNLOAD_ATTEMPTS} times ({reason}); either "
+        f"put {ARCHIVE} or {BATCH_FOLDER}/ into {DEFAULT_DIR}, or name a folder that holds "
+        "one of them (or image folders) with --data_dir or $CIFAR10_DIR, or name a mirror of the "
+        "archive with --cifar10_url"
+    )
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Append to `part` what is missing of `url`, with a progress bar."""
+    from tqdm import tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is missing; the md5 decides whether it is right
+            return
+        raise
+    with response:
+        resumed = response.status == 206
+        length = int(response.headers.get("Content-Length") or 0)
+        total = length + (have if resumed else 0)
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            tqdm(total=total or None, initial=have if resumed else 0, unit="B", unit_scale=True,
+                 desc="CIFAR-10", disable=None) as bar,
+        ):  # fmt: skip
+            while block := response.read(1 << 16):
+                file.write(block)
+                bar.update(len(block))
+    if total and part.stat().st_size < total:
+        raise OSError(f"connection closed after {part.stat().st_size} of {total} bytes")

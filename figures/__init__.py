@@ -1,0 +1,1 @@
+"""The pictures of the report, and the runs they are drawn from."""

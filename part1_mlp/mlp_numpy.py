@@ -1,0 +1,122 @@
+"""The multi-layer perceptron in NumPy: forward and backward by hand, and SGD with momentum."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from part1_mlp.modules import Linear, ReLU
+
+
+class MLP:
+    """Linear, ReLU, ..., linear: n_inputs -> n_hidden[0] -> ... -> n_classes.
+
+    Attributes:
+        layers: the modules in order, `Linear` and `ReLU` in turn.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_hidden: Sequence[int],
+        n_classes: int,
+        *,
+        rng: np.random.Generator | None = None,
+        init: str = "he",
+        dtype: type = np.float64,
+    ):
+        rng = np.random.default_rng() if rng is None else rng
+        sizes = [n_inputs, *n_hidden, n_classes]
+        self.dtype = np.dtype(dtype)
+        self.layers: list[Linear | ReLU] = []
+        for n_in, n_out in pairwise(sizes):
+            self.layers += [Linear(n_in, n_out, rng=rng, init=init, dtype=dtype), ReLU()]
+        self.layers.pop()  # no ReLU after the logits
+        self.linears = self.layers[::2]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(value.size for linear in self.linears for value in linear.params.values())
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Map inputs (N, n_inputs), or (N, ...) to be flattened, to logits (N, n_classes)."""
+        if x.ndim > 2:
+            x = x.reshape(len(x), -1)
+        if x.dtype != self.dtype:
+            x = x.astype(self.dtype)
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dlogits: np.ndarray, *, input_gradient: bool = False) -> np.ndarray | None:
+        """Set every layer's `grads` from dlogits of shape (N, n_classes).
+
+        Training does not need the gradient with respect to the inputs, which would cost as much as
+        the first layer's own; it is returned, with shape (N, n_inputs), only on demand.
+        """
+        gradient = dlogits
+        for layer in reversed(self.layers[1:]):
+            gradient = layer.backward(gradient)
+        if input_gradient:
+            return self.layers[0].backward(gradient)
+        self.layers[0].accumulate(gradient)
+        return None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters, named `0.weight`, `0.bias`, `1.weight`, ..."""
+        return {
+            f"{i}.{name}": value.copy()
+            for i, linear in enumerate(self.linears)
+            for name, value in linear.params.items()
+        }
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Take parameters of the same names and shapes.
+
+        Raises:
+            ValueError: a name is missing or a shape differs.
+        """
+        for i, linear in enumerate(self.linears):
+            for name, value in linear.params.items():
+                given = state.get(f"{i}.{name}")
+                if given is None or given.shape != value.shape:
+                    raise ValueError(f"no {i}.{name} of shape {value.shape} in the given weights")
+                linear.params[name] = given.astype(self.dtype)
+
+
+class SGD:
+    """Stochastic gradient descent: v <- momentum v + g + weight_decay w; w <- w - learning_rate v.
+
+    The same formula and order of operations as torch.optim.SGD, so that both agree to rounding.
+    """
+
+    def __init__(
+        self,
+        linears: Sequence[Linear],
+        learning_rate: float,
+        *,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ):
+        self.linears = linears
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.velocity: list[dict[str, np.ndarray]] = [{} for _ in linears]
+
+    def step(self) -> None:
+        """Change every parameter in place by its gradient."""
+        for linear, velocity in zip(self.linears, self.velocity, strict=True):
+            for name, value in linear.params.items():
+                update = linear.grads[name]
+                if self.weight_decay:
+                    update = update + self.weight_decay * value
+                if self.momentum:
+                    if name in velocity:
+                        velocity[name] *= self.momentum
+                        velocity[name] += update
+                    else:
+                        velocity[name] = update.copy()
+                    update = velocity[name]
+                value -= self.learning_rate * update

@@ -1,0 +1,69 @@
+"""The multi-layer perceptron as a PyTorch module, with optional dropout and batch normalisation."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+class MLP(nn.Module):
+    """Linear, ReLU, ..., linear: n_inputs -> n_hidden[0] -> ... -> n_classes.
+
+    Args:
+        dropout: probability with which a hidden activation is zeroed in training.
+        batch_norm: normalise over the batch between each hidden linear layer and its activation.
+        skip: add the input of a hidden layer to its output where both have the same width
+            (He et al., 2016).
+        activation: `relu`, `gelu` or `silu`.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_hidden: Sequence[int],
+        n_classes: int,
+        *,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        skip: bool = False,
+        activation: str = "relu",
+    ):
+        super().__init__()
+        sizes = [n_inputs, *n_hidden]
+        self.hidden = nn.ModuleList(
+            _hidden_layer(n_in, n_out, dropout, batch_norm, activation)
+            for n_in, n_out in pairwise(sizes)
+        )
+        self.skips = [skip and a == b for a, b in pairwise(sizes)]
+        self.output = nn.Linear(sizes[-1], n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map inputs (N, n_inputs), or (N, ...) to be flattened, to logits (N, n_classes)."""
+        x = x.flatten(1)
+        for layer, skip in zip(self.hidden, self.skips, strict=True):
+            x = x + layer(x) if skip else layer(x)
+        return self.output(x)
+
+    @torch.no_grad()
+    def load_numpy_weights(self, weights: dict[str, np.ndarray]) -> None:
+        """Take the `state_dict` of a NumPy MLP of the same sizes (its weights are transposed)."""
+        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        for i, linear in enumerate(linears):
+            linear.weight.copy_(torch.from_numpy(weights[f"{i}.weight"].T))
+            linear.bias.copy_(torch.from_numpy(weights[f"{i}.bias"]))
+
+
+def _hidden_layer(
+    n_in: int, n_out: int, dropout: float, batch_norm: bool, activation: str
+) -> nn.Sequential:
+    parts: list[nn.Module] = [nn.Linear(n_in, n_out)]
+    if batch_norm:
+        parts.append(nn.BatchNorm1d(n_out))
+    parts.append(ACTIVATIONS[activation]())
+    if dropout:
+        parts.append(nn.Dropout(dropout))
+    return nn.Sequential(*parts)

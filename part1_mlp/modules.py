@@ -1,0 +1,148 @@
+"""The layers of the NumPy MLP, each with a forward pass and a backward pass by hand.
+
+Notation: N samples in a batch, D inputs and M outputs of a layer, C classes. `dout` is the gradient
+of the loss with respect to a layer's output; `backward` returns it with respect to the input.
+Derivations: Goodfellow, Bengio and Courville, Deep Learning (2016), chapter 6.5.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+# weight (in_features, out_features) and bias (out_features,)
+Initial = tuple[np.ndarray, np.ndarray]
+
+
+def he_normal(rng: np.random.Generator, in_features: int, out_features: int) -> Initial:
+    """Weights from N(0, 2 / in_features), which keep a ReLU net's variance (He et al., 2015)."""
+    weight = rng.normal(0, np.sqrt(2 / in_features), (in_features, out_features))
+    return weight, np.zeros(out_features)
+
+
+def pytorch_uniform(rng: np.random.Generator, in_features: int, out_features: int) -> Initial:
+    """Weights and biases from U(-1/sqrt(in_features), 1/sqrt(in_features)), as nn.Linear's are."""
+    bound = 1 / np.sqrt(in_features)
+    weight = rng.uniform(-bound, bound, (in_features, out_features))
+    return weight, rng.uniform(-bound, bound, out_features)
+
+
+def small_normal(rng: np.random.Generator, in_features: int, out_features: int) -> Initial:
+    """Weights from N(0, 0.01^2), whatever the size of the layer."""
+    return rng.normal(0, 0.01, (in_features, out_features)), np.zeros(out_features)
+
+
+INITIALISERS: dict[str, Callable[[np.random.Generator, int, int], Initial]] = {
+    "he": he_normal,
+    "pytorch": pytorch_uniform,
+    "normal": small_normal,
+}
+
+
+class Linear:
+    """y = x W + b.
+
+    Attributes:
+        params: `weight` of shape (in_features, out_features) and `bias` of shape (out_features,).
+        grads: the gradient of the loss with respect to each, of the same shapes.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        rng: np.random.Generator | None = None,
+        init: str = "he",
+        dtype: type = np.float64,
+    ):
+        rng = np.random.default_rng() if rng is None else rng
+        weight, bias = INITIALISERS[init](rng, in_features, out_features)
+        self.params = {"weight": weight.astype(dtype), "bias": bias.astype(dtype)}
+        self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Map x of shape (N, D) to (N, M)."""
+        self._x = x
+        out = x.dot(self.params["weight"])
+        out += self.params["bias"]
+        return out
+
+    def backward(self, dout: np.ndarray) -> np.ndarray:
+        """Set `grads` from dout of shape (N, M) and return dx of shape (N, D)."""
+        self.accumulate(dout)
+        return dout.dot(self.params["weight"].T)
+
+    def accumulate(self, dout: np.ndarray) -> None:
+        """Set `grads` alone: all that a net needs of its first layer."""
+        self.grads["weight"] = self._x.T.dot(dout)
+        self.grads["bias"] = np.add.reduce(dout, axis=0)
+
+
+class ReLU:
+    """y = max(0, x); its derivative at 0 is taken as 0, as PyTorch takes it."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Map x of any shape to the same shape."""
+        self._out = np.maximum(x, 0)
+        return self._out
+
+    def backward(self, dout: np.ndarray) -> np.ndarray:
+        """Let dout pass where x was positive."""
+        return dout * (self._out > 0)
+
+
+class SoftMax:
+    """p_i = exp(x_i) / sum_j exp(x_j), a row at a time."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Map logits (N, C) to probabilities (N, C).
+
+        Subtracting a row's maximum changes nothing in exact arithmetic and keeps exp from
+        overflowing.
+        """
+        exponentials = np.exp(x - x.max(axis=1, keepdims=True))
+        self._p = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return self._p
+
+    def backward(self, dout: np.ndarray) -> np.ndarray:
+        """Multiply dout (N, C) by the Jacobian dp_i/dx_j = p_i (delta_ij - p_j)."""
+        return self._p * (dout - (dout * self._p).sum(axis=1, keepdims=True))
+
+
+class CrossEntropy:
+    """L = -(1/N) sum over samples and classes of one_hot * log(probabilities)."""
+
+    def forward(self, probabilities: np.ndarray, one_hot: np.ndarray) -> float:
+        """The mean loss of (N, C) probabilities; one of 0 counts as the smallest positive float."""
+        floor = np.finfo(probabilities.dtype).tiny
+        logs = np.log(np.maximum(probabilities, floor))
+        return float(-(one_hot * logs).sum() / len(probabilities))
+
+    def backward(self, probabilities: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
+        """dL/dp = -one_hot / (N p), of shape (N, C)."""
+        floor = np.finfo(probabilities.dtype).tiny
+        return -one_hot / (len(probabilities) * np.maximum(probabilities, floor))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """log p = x - max - log(sum(exp(x - max))), finite for any finite logits (N, C)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy of logits (N, C) and labels (N,), never infinite for finite logits."""
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+
+
+def softmax_cross_entropy_gradient(logits: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
+    """d(mean cross-entropy of softmax)/d(logits) = (p - one_hot) / N, of shape (N, C).
+
+    SoftMax and CrossEntropy in one: no division by a probability, and a third of the work.
+    """
+    gradient = np.exp(logits - np.maximum.reduce(logits, axis=1, keepdims=True))
+    gradient /= np.add.reduce(gradient, axis=1, keepdims=True)
+    gradient -= one_hot
+    gradient /= len(logits)
+    return gradient

@@ -1,0 +1,176 @@
+"""The flags that all train scripts share, their exact checks, and defaults that a recipe sets."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from training.schedule import SCHEDULES
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line and takes hyphens for underscores."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=lambda prog: argparse.HelpFormatter(
+                prog, max_help_position=34, width=100
+            ),
+            **kwargs,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on stderr and exit with code 2."""
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None):
+        """Parse, with `--max-epochs` meaning `--max_epochs`."""
+        args = sys.argv[1:] if args is None else args
+        return super().parse_args([_with_underscores(a) for a in args], namespace)
+
+
+def _with_underscores(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def number(
+    kind: type, low: float = -math.inf, high: float = math.inf, *, above: bool = False
+) -> Callable[[str], float]:
+    """A parser of finite numbers from low to high; `above` leaves low itself out."""
+    word = "a whole number" if kind is int else "a number"
+    limits = (f"above {low}" if above else f"{low} or more") if high == math.inf else (
+        f"{'above' if above else 'from'} {low} to {high}"
+    )
+
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (low <= value <= high and math.isfinite(value)) or (above and value == low):
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {word} {limits}")
+        return value
+
+    return parse
+
+
+def hidden_units(text: str) -> tuple[int, ...]:
+    """Parse `512,256,128` into (512, 256, 128)."""
+    try:
+        units = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        units = ()
+    if not units or min(units) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed; give whole numbers of 1 or more, such as 512,256,128"
+        )
+    return units
+
+
+def batch_size(text: str) -> int | str:
+    """Parse a whole number of samples, or `full` for all of them."""
+    if text == "full":
+        return text
+    try:
+        return number(int, 1)(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed; give a whole number 1 or more, or full"
+        ) from None
+
+
+def on_off(text: str) -> bool:
+    """Parse `on` or `off`."""
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give on or off")
+    return text == "on"
+
+
+SEED = number(int, 0, 2**32 - 1)
+
+
+class Group:
+    """A titled group of flags whose help tells the default that each recipe sets."""
+
+    def __init__(self, parser: argparse.ArgumentParser, title: str, recipes: dict[str, dict]):
+        self._group = parser.add_argument_group(title)
+        self._recipes = recipes
+
+    def add(self, flag: str, *, help: str, **kwargs) -> None:
+        """Add one flag."""
+        name = flag.removeprefix("--")
+        values = {label: recipe[name] for label, recipe in self._recipes.items() if name in recipe}
+        if values:
+            help += f" (default: {_in_words(values)})"
+        elif kwargs.get("default") is not None and "action" not in kwargs:
+            help += " (default: %(default)s)"
+        self._group.add_argument(flag, help=help, **kwargs)
+
+
+def _in_words(values: dict[str, object]) -> str:
+    """`0.1` if all recipes agree, else `toy: 0.1; cifar10 report: 0.01; ...`."""
+    by_value: dict[str, list[str]] = {}
+    for label, value in values.items():
+        by_value.setdefault(_shown(value), []).append(label)
+    if len(by_value) == 1:
+        return next(iter(by_value))
+    return "; ".join(f"{_merged(labels)}: {value}" for value, labels in by_value.items())
+
+
+def _merged(labels: list[str]) -> str:
+    """`toy report, toy best, cifar10 best` in fewer words: `toy, cifar10 best`."""
+    words = []
+    for label in labels:
+        family, _, recipe = label.rpartition(" ")
+        both = {f"{family} report", f"{family} best"} <= set(labels)
+        words.append(family if both else label)
+    return ", ".join(dict.fromkeys(words))
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def add_training_flags(group: Group) -> None:
+    """How to train: rate, schedule, length, batches, when to look and when to stop."""
+    group.add("--learning_rate", type=number(float, 0, above=True), metavar="X",
+              help="learning rate of the optimiser")
+    group.add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
+    group.add("--max_epochs", type=number(int, 1), metavar="N", help="passes over the training set")
+    group.add("--max_steps", type=number(int, 1), metavar="N",
+              help="weight updates; the run ends at this or --max_epochs, whichever is first")
+    group.add("--batch_size", type=batch_size, metavar="N|full",
+              help="samples a step; 1 is single-sample, full is full-batch gradient descent")
+    group.add("--eval_freq", type=number(int, 1), metavar="N",
+              help="steps between evaluations; none: once an epoch")
+    group.add("--patience", type=number(int, 0), metavar="N",
+              help="stop after this many evaluations without a lower validation loss; 0 never stops")
+
+
+def add_run_flags(group: Group) -> None:
+    """What happens to the run: its seed and folder, resumption, how much it says."""
+    group.add("--seed", type=SEED, default=0, metavar="N",
+              help="draws the split, the initial weights, the batches and the augmentation")
+    group.add("--run_dir", type=Path, metavar="DIR",
+              help="folder of the run (default: a name made of the flags, under runs/)")
+    group.add("--resume", action="store_true",
+              help="go on from the last checkpoint in the run's folder, if there is one")
+    group.add("--overwrite", action="store_true", help="replace the run in the run's folder")
+    group.add("--checkpoint_seconds", type=number(float, 0), default=60.0, metavar="X",
+              help="seconds between checkpoints")
+    group.add("--dry_run", action="store_true",
+              help="one batch of everything, nothing kept, then exit")
+    group.add("--quiet", action="store_true", help="no progress bar")

@@ -1,0 +1,248 @@
+"""The whole life of a run: steps, evaluations, early stopping, checkpoints, resumption, result.
+
+The loop knows its net only as a `Learner` and its data only as `Batches`, so the same two hundred
+lines train the NumPy and the PyTorch MLP, the CNN and the RNN.
+"""
+
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.early_stopping import EarlyStopping
+from training.errors import DivergedError, UsageError
+from training.record import RunFolder
+from training.schedule import learning_rate_at
+
+SPLITS = ("train", "val", "test")
+
+
+class Learner(Protocol):
+    """A net together with its optimiser and the splits it is evaluated on."""
+
+    checkpoint_name: str
+    n_parameters: int
+    learning_rate: float
+
+    def train_step(self, x: Any, y: Any) -> None:
+        """Change the weights once, to lower the loss on this batch."""
+
+    def evaluate(self, split: str, *, final: bool = False) -> tuple[float, float]:
+        """Mean loss and accuracy on `train`, `val` or `test`; `final` may spend more time on it."""
+
+    def weights(self) -> dict:
+        """A copy of the weights that `evaluate` uses."""
+
+    def load_weights(self, weights: dict) -> None:
+        """Make `evaluate` use these weights."""
+
+    def state_dict(self) -> dict:
+        """All that the next steps depend on, random states included."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to such a state."""
+
+
+class Batches(Protocol):
+    """Training batches as a function of epoch and step alone."""
+
+    steps_per_epoch: int
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Yield (x, y) of each step of that epoch, from step `first_step` on."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and when to look.
+
+    Attributes:
+        total_steps: steps after which to end at the latest.
+        limit: which flag set total_steps: `max_steps` or `max_epochs`.
+        eval_freq: steps between evaluations.
+        patience: evaluations without a better validation loss after which to stop; None never.
+        checkpoint_seconds: seconds between checkpoints.
+        quiet: draw no progress bar.
+    """
+
+    total_steps: int
+    limit: str
+    eval_freq: int
+    learning_rate: float
+    schedule: str
+    patience: int | None
+    seed: int
+    checkpoint_seconds: float
+    quiet: bool
+
+
+class Run:
+    """One training, from its first step or its last checkpoint to its result."""
+
+    def __init__(self, learner: Learner, batches: Batches, plan: Plan, folder: RunFolder):
+        self.learner, self.batches, self.plan, self.folder = learner, batches, plan, folder
+        self.checkpoint = folder.path / learner.checkpoint_name
+        self.step = 0
+        self.history: list[dict] = []
+        self.stopping = EarlyStopping(plan.patience)
+        self.best_weights = learner.weights()
+        self._seconds_before = 0.0
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent so far, those before a resumption included."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def train(self) -> dict:
+        """Train to the end and return the result, as it is written to result.json.
+
+        Raises:
+            DivergedError: the loss is no longer finite; the best weights have been kept.
+            KeyboardInterrupt: on Ctrl-C or a request to terminate, after saving a checkpoint.
+        """
+        if self.checkpoint.exists():
+            self._load()
+        hidden = self.plan.quiet or not sys.stderr.isatty()
+        with (
+            _Interrupts() as interrupts,
+            tqdm(
+                total=self.plan.total_steps, initial=self.step, unit="step", disable=hidden
+            ) as bar,
+        ):
+            try:
+                self._take_steps(interrupts, bar)
+                stopped_by = self._reason_to_stop()
+            except DivergedError:
+                self._finish("diverged")
+                raise
+            return self._finish(stopped_by)
+
+    def _take_steps(self, interrupts: "_Interrupts", bar: tqdm) -> None:
+        learner, plan = self.learner, self.plan
+        if not self.history:
+            self._evaluate(bar)
+        next_save = time.perf_counter() + plan.checkpoint_seconds
+        while not self._reason_to_stop():
+            epoch, first_step = divmod(self.step, self.batches.steps_per_epoch)
+            for x, y in self.batches.epoch(epoch, first_step):
+                learner.learning_rate = learning_rate_at(
+                    self.step, plan.total_steps, plan.learning_rate, plan.schedule
+                )
+                learner.train_step(x, y)
+                self.step += 1
+                if self.step % plan.eval_freq == 0 or self.step == plan.total_steps:
+                    self._evaluate(bar)
+                    if self._reason_to_stop():
+                        return
+                if interrupts.caught or time.perf_counter() > next_save:
+                    self._save()
+                    next_save = time.perf_counter() + plan.checkpoint_seconds
+                    if interrupts.caught:
+                        raise KeyboardInterrupt
+
+    def _reason_to_stop(self) -> str | None:
+        if self.stopping.exhausted:
+            return "early_stopping"
+        return self.plan.limit if self.step >= self.plan.total_steps else None
+
+    def _evaluate(self, bar: tqdm) -> None:
+        """Add a row to the history and, if it is the best on validation, keep the weights."""
+        row: dict = {"step": self.step, "epoch": self._epoch(self.step)}
+        for split in SPLITS:
+            row[f"{split}_loss"], row[f"{split}_accuracy"] = self.learner.evaluate(split)
+        row |= {"learning_rate": float(self.learner.learning_rate), "seconds": self.seconds}
+        self.history.append(row)
+        if not math.isfinite(row["train_loss"] + row["val_loss"]):
+            raise DivergedError(
+                f"diverged: the loss is {row['train_loss']} at step {self.step}; "
+                "a lower --learning_rate may help"
+            )
+        if self.stopping.update(row["val_loss"], self.step):
+            self.best_weights = self.learner.weights()
+        bar.set_postfix(
+            val_loss=f"{row['val_loss']:.4f}",
+            val_accuracy=f"{row['val_accuracy']:.4f}",
+            refresh=False,
+        )
+        bar.update(self.step - bar.n)
+
+    def _epoch(self, step: int) -> float:
+        return round(step / self.batches.steps_per_epoch, 4)
+
+    def _save(self) -> None:
+        progress = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "stopping": asdict(self.stopping),
+            "history": self.history,
+        }
+        state = {
+            "learner": self.learner.state_dict(),
+            "best": self.best_weights,
+            "progress": json.dumps(progress),
+        }
+        self.folder.write_history(self.history)
+        save_checkpoint(self.checkpoint, state)
+
+    def _load(self) -> None:
+        state = load_checkpoint(self.checkpoint)
+        try:
+            self.learner.load_state_dict(state["learner"])
+            self.best_weights = state["best"]
+            progress = json.loads(state["progress"])
+            self.step, self.history = progress["step"], progress["history"]
+            self.stopping = EarlyStopping(**progress["stopping"])
+            self._seconds_before = progress["seconds"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(f"{self.checkpoint}: not a checkpoint of this run") from error
+
+    def _finish(self, stopped_by: str) -> dict:
+        """Restore the best weights, measure them, and write everything."""
+        self._save()
+        self.learner.load_weights(self.best_weights)
+        test_loss, test_accuracy = self.learner.evaluate("test", final=True)
+        val_loss, val_accuracy = self.learner.evaluate("val", final=True)
+        result = {
+            "test_accuracy": test_accuracy,
+            "test_loss": test_loss,
+            "val_accuracy": val_accuracy,
+            "val_loss": val_loss,
+            "best_epoch": self._epoch(self.stopping.best_step),
+            "best_step": self.stopping.best_step,
+            "epochs": self._epoch(self.step),
+            "steps": self.step,
+            "seconds": round(self.seconds, 3),
+            "seed": self.plan.seed,
+            "parameters": self.learner.n_parameters,
+            "stopped_by": stopped_by,
+        }
+        self.folder.write_result(result)
+        return result
+
+
+class _Interrupts:
+    """Turns the first Ctrl-C or SIGTERM into a flag, so that it never cuts a step in half."""
+
+    def __init__(self) -> None:
+        self.caught = False
+
+    def _catch(self, number: int, frame: object) -> None:
+        if self.caught:  # a second one means it: stop now
+            raise KeyboardInterrupt
+        self.caught = True
+
+    def __enter__(self) -> "_Interrupts":
+        self._before = {s: signal.signal(s, self._catch) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

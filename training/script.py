@@ -1,0 +1,109 @@
+"""What every train script does around its net: folder, run, summary line, exit code."""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from training.errors import DivergedError, UsageError
+from training.record import RunFolder
+from training.run import Batches, Learner, Plan, Run
+
+ROOT = Path(__file__).resolve().parents[1]
+EXIT_DIVERGED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def make_plan(args: argparse.Namespace, steps_per_epoch: int) -> Plan:
+    """Turn the flags on length, looking and stopping into steps."""
+    limits = {"max_epochs": args.max_epochs and args.max_epochs * steps_per_epoch,
+              "max_steps": args.max_steps}
+    limits = {flag: steps for flag, steps in limits.items() if steps}
+    if not limits:
+        raise UsageError("--max_epochs or --max_steps must say how long to train")
+    limit = min(limits, key=limits.get)
+    return Plan(
+        total_steps=1 if args.dry_run else limits[limit],
+        limit=limit,
+        eval_freq=args.eval_freq or steps_per_epoch,
+        learning_rate=args.learning_rate,
+        schedule=args.schedule,
+        patience=args.patience or None,
+        seed=args.seed,
+        checkpoint_seconds=args.checkpoint_seconds,
+        quiet=args.quiet,
+    )
+
+
+def execute(
+    args: argparse.Namespace,
+    run_name: str,
+    make_learner: Callable[[], tuple[Learner, Batches]],
+) -> int:
+    """Train as the flags say and print one line at the end; returns the exit code.
+
+    `make_learner` is called before the run's folder is made, so that whatever it finds wrong with
+    the flags or the data leaves nothing behind.
+    """
+    if args.resume and args.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    path = args.run_dir or ROOT / "runs" / run_name
+    if args.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            learner, batches = make_learner()
+            plan = make_plan(args, batches.steps_per_epoch)
+            Run(learner, batches, plan, RunFolder(Path(scratch))).train()
+        print(f"dry run: one batch of everything went through {run_name}; nothing was kept")
+        return 0
+    config = {name: _plain(value) for name, value in sorted(vars(args).items())}
+    RunFolder.check(path, config, resume=args.resume, overwrite=args.overwrite)
+    learner, batches = make_learner()
+    plan = make_plan(args, batches.steps_per_epoch)
+    folder = RunFolder.open(path, config, resume=args.resume)
+    result = folder.result()
+    if result is None:
+        result = _run(Run(learner, batches, plan, folder))
+    else:
+        print("the run has ended already, nothing to resume", file=sys.stderr)
+    print(
+        f"test accuracy {result['test_accuracy']:.4f} (loss {result['test_loss']:.4f}) at epoch "
+        f"{result['best_epoch']:g} of {result['epochs']:g}, {result['seconds']:.1f} s, "
+        f"stopped by {result['stopped_by']}, run in {path}"
+    )
+    return EXIT_DIVERGED if result["stopped_by"] == "diverged" else 0
+
+
+def _run(run: Run) -> dict:
+    try:
+        return run.train()
+    except DivergedError as error:
+        print(error, file=sys.stderr)
+        return run.folder.result()
+    except KeyboardInterrupt:
+        command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
+        print(
+            f"interrupted at step {run.step}; go on with: python {shlex.join(command)} --resume",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def one_line_errors(main: Callable[[], int], *also: type[Exception]) -> NoReturn:
+    """Run a script's main and exit with its code, or with one line and code 2 if the user erred."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except (UsageError, *also) as error:
+        message = " ".join(str(error).split())
+        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+def _plain(value: object) -> object:
+    """The value as JSON will give it back."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
