@@ -86,7 +86,7 @@ def _find(data_dir: str | Path | None) -> Path | None:
 
 
 def _source_in(folder: Path, label: str | None) -> Path | None:
-    """What `folder` holds of CIFAR-10. If nothing: None, or an error where a label says who asked."""
+    """What `folder` holds of CIFAR-10. Nothing: None, or an error where a label says who asked."""
     if label and not folder.exists():
         raise DataError(f"{label} does not exist")
     if label and not folder.is_dir():
@@ -112,11 +112,11 @@ def _source_in(folder: Path, label: str | None) -> Path | None:
 
 def _load_cached(source: Path, check_md5: bool) -> Arrays:
     """Decode `source`, or take what an earlier start decoded from the very same files."""
-    cached = CACHE_DIR / f"cifar10-{_fingerprint(source, check_md5)}.npz"
+    cached = CACHE_DIR / f"cifar10-{_fingerprint(source, check_md5)}.npy"
     try:
-        with np.load(cached, allow_pickle=False) as saved:
-            return tuple(saved[name] for name in ("x_train", "y_train", "x_test", "y_test"))
-    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+        with cached.open("rb") as file:
+            return tuple(np.load(file, allow_pickle=False) for _ in range(4))
+    except (OSError, ValueError, EOFError):
         pass  # none yet, or a broken one: decode again
     arrays = _decode(source, check_md5)
     with contextlib.suppress(OSError):  # a read-only or full disk costs a slower start, no more
@@ -135,8 +135,10 @@ def _write_cache(path: Path, arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         try:
-            np.savez(file, x_train=arrays[0], y_train=arrays[1], x_test=arrays[2], y_test=arrays[3])
+            for array in arrays:
+                np.save(file, array)
             file.flush()
+            os.fsync(file.fileno())
             os.replace(file.name, path)
         except BaseException:
             os.unlink(file.name)

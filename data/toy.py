@@ -1,7 +1,6 @@
 """Moons and circles: two-class problems in the plane, with the best accuracy anyone can reach."""
 
 import numpy as np
-from sklearn.datasets import make_circles, make_moons
 
 from data.errors import DataError
 
@@ -27,6 +26,8 @@ def make_toy(
         raise DataError(f"--n_samples: {n_samples} is too few, {name} needs 10 or more")
     if not 0 <= noise < np.inf:
         raise DataError(f"--noise: {noise} must be a finite number, 0 or more")
+    from sklearn.datasets import make_circles, make_moons  # slow, and CIFAR-10 needs none of it
+
     if name == "moons":
         points, labels = make_moons(n_samples, noise=noise, random_state=seed)
     else:

@@ -25,7 +25,10 @@ def dct_matrix(n: int) -> torch.Tensor:
 
 
 class Whitener:
-    """Normalises uint8 images, then scales the cosine coefficients of decorrelated channels.
+    """Normalises uint8 images, evens out their cosine coefficients, and turns them back to pixels.
+
+    Going back to pixels (ZCA whitening; Bell and Sejnowski, 1997) keeps each input a local feature,
+    which Adam, whose steps depend on the basis, learns better from than from coefficients.
 
     Args:
         normalise: uint8 (N, C, S, S) to float (N, C, S, S).
@@ -35,19 +38,35 @@ class Whitener:
     def __init__(self, normalise: Callable[[torch.Tensor], torch.Tensor], sample: torch.Tensor):
         self._normalise = normalise
         images = normalise(sample)
-        self._dct = dct_matrix(images.shape[-1]).to(images).T.contiguous()
-        channels = torch.cov(images.transpose(0, 1).flatten(1))
-        self._mix = torch.linalg.eigh(channels).eigenvectors.T.contiguous()
-        self._mean, self._scale = 0.0, 1.0
-        coefficients = self(sample)
+        self._dct = dct_matrix(images.shape[-1]).to(images)
+        self._to_channels = _principal_axes(images)
+        coefficients = self._coefficients(images)
         self._mean = coefficients.mean(0, keepdim=True)
         self._scale = 1 / (coefficients.std(0, keepdim=True) + DAMPING)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Whitened coefficients, float of shape (N, C, S, S), of uint8 images of that shape."""
-        x = self._normalise(images)
-        shape = x.shape
-        x = torch.matmul(self._mix, x.flatten(2)).view(shape)
-        for _ in range(2):  # rows, then columns
-            x = torch.matmul(x, self._dct).transpose(2, 3)
-        return (x - self._mean).mul_(self._scale)
+        """Whitened pixels, float of shape (N, C, S, S), of uint8 images of that shape."""
+        coefficients = self._coefficients(self._normalise(images))
+        whitened = _along_both_axes(coefficients.sub_(self._mean).mul_(self._scale), self._dct)
+        return _mix_channels(whitened, self._to_channels.T)
+
+    def _coefficients(self, images: torch.Tensor) -> torch.Tensor:
+        return _along_both_axes(_mix_channels(images, self._to_channels), self._dct.T)
+
+
+def _principal_axes(images: torch.Tensor) -> torch.Tensor:
+    """Rows: the eigenvectors of the channels' covariance, (C, C), for images (N, C, S, S)."""
+    covariance = torch.cov(images.transpose(0, 1).flatten(1))
+    return torch.linalg.eigh(covariance).eigenvectors.T.contiguous()
+
+
+def _mix_channels(images: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    return torch.matmul(matrix, images.flatten(2)).view(images.shape)
+
+
+def _along_both_axes(images: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Multiply columns, then rows, by the matrix: M^T X M for each channel X of (N, C, S, S)."""
+    n, channels, size, _ = images.shape
+    for _ in range(2):
+        images = (images.reshape(-1, size) @ matrix).view(n, channels, size, size).transpose(2, 3)
+    return images

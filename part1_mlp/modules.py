@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-
 # weight (in_features, out_features) and bias (out_features,)
 Initial = tuple[np.ndarray, np.ndarray]
 

@@ -78,8 +78,10 @@ class NumpyLearner:
 
     def state_dict(self) -> dict:
         """Parameters and velocities."""
-        return {"net": self.net.state_dict(),
-                "velocity": {str(i): dict(v) for i, v in enumerate(self.optimizer.velocity)}}
+        return {
+            "net": self.net.state_dict(),
+            "velocity": {str(i): dict(v) for i, v in enumerate(self.optimizer.velocity)},
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Go back to such a state."""

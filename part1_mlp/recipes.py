@@ -50,7 +50,7 @@ CIFAR10_BEST = CIFAR10_REPORT | {
     "max_epochs": 300,
     "patience": 0,
     "whiten": True,
-    "views": 10,
+    "views": 50,
 }
 # The NumPy MLP has no AdamW, dropout or batch normalisation: the nearest it can do.
 _NUMPY = {

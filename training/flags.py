@@ -45,8 +45,10 @@ def number(
 ) -> Callable[[str], float]:
     """A parser of finite numbers from low to high; `above` leaves low itself out."""
     word = "a whole number" if kind is int else "a number"
-    limits = (f"above {low}" if above else f"{low} or more") if high == math.inf else (
-        f"{'above' if above else 'from'} {low} to {high}"
+    limits = (
+        (f"above {low}" if above else f"{low} or more")
+        if high == math.inf
+        else (f"{'above' if above else 'from'} {low} to {high}")
     )
 
     def parse(text: str):
@@ -128,7 +130,7 @@ def _merged(labels: list[str]) -> str:
     """`toy report, toy best, cifar10 best` in fewer words: `toy, cifar10 best`."""
     words = []
     for label in labels:
-        family, _, recipe = label.rpartition(" ")
+        family, _, _ = label.rpartition(" ")
         both = {f"{family} report", f"{family} best"} <= set(labels)
         words.append(family if both else label)
     return ", ".join(dict.fromkeys(words))
@@ -146,31 +148,69 @@ def _shown(value: object) -> str:
 
 def add_training_flags(group: Group) -> None:
     """How to train: rate, schedule, length, batches, when to look and when to stop."""
-    group.add("--learning_rate", type=number(float, 0, above=True), metavar="X",
-              help="learning rate of the optimiser")
+    group.add(
+        "--learning_rate",
+        type=number(float, 0, above=True),
+        metavar="X",
+        help="learning rate of the optimiser",
+    )
     group.add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
     group.add("--max_epochs", type=number(int, 1), metavar="N", help="passes over the training set")
-    group.add("--max_steps", type=number(int, 1), metavar="N",
-              help="weight updates; the run ends at this or --max_epochs, whichever is first")
-    group.add("--batch_size", type=batch_size, metavar="N|full",
-              help="samples a step; 1 is single-sample, full is full-batch gradient descent")
-    group.add("--eval_freq", type=number(int, 1), metavar="N",
-              help="steps between evaluations; none: once an epoch")
-    group.add("--patience", type=number(int, 0), metavar="N",
-              help="stop after this many evaluations without a lower validation loss; 0 never stops")
+    group.add(
+        "--max_steps",
+        type=number(int, 1),
+        metavar="N",
+        help="weight updates; the run ends at this or --max_epochs, whichever is first",
+    )
+    group.add(
+        "--batch_size",
+        type=batch_size,
+        metavar="N|full",
+        help="samples a step; 1 is single-sample, full is full-batch gradient descent",
+    )
+    group.add(
+        "--eval_freq",
+        type=number(int, 1),
+        metavar="N",
+        help="steps between evaluations; none: once an epoch",
+    )
+    group.add(
+        "--patience",
+        type=number(int, 0),
+        metavar="N",
+        help="stop after this many evaluations without a lower validation loss; 0 never stops",
+    )
 
 
 def add_run_flags(group: Group) -> None:
     """What happens to the run: its seed and folder, resumption, how much it says."""
-    group.add("--seed", type=SEED, default=0, metavar="N",
-              help="draws the split, the initial weights, the batches and the augmentation")
-    group.add("--run_dir", type=Path, metavar="DIR",
-              help="folder of the run (default: a name made of the flags, under runs/)")
-    group.add("--resume", action="store_true",
-              help="go on from the last checkpoint in the run's folder, if there is one")
+    group.add(
+        "--seed",
+        type=SEED,
+        default=0,
+        metavar="N",
+        help="draws the split, the initial weights, the batches and the augmentation",
+    )
+    group.add(
+        "--run_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (default: a name made of the flags, under runs/)",
+    )
+    group.add(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in the run's folder, if there is one",
+    )
     group.add("--overwrite", action="store_true", help="replace the run in the run's folder")
-    group.add("--checkpoint_seconds", type=number(float, 0), default=60.0, metavar="X",
-              help="seconds between checkpoints")
-    group.add("--dry_run", action="store_true",
-              help="one batch of everything, nothing kept, then exit")
+    group.add(
+        "--checkpoint_seconds",
+        type=number(float, 0),
+        default=60.0,
+        metavar="X",
+        help="seconds between checkpoints",
+    )
+    group.add(
+        "--dry_run", action="store_true", help="one batch of everything, nothing kept, then exit"
+    )
     group.add("--quiet", action="store_true", help="no progress bar")

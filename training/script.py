@@ -18,8 +18,10 @@ EXIT_DIVERGED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def make_plan(args: argparse.Namespace, steps_per_epoch: int) -> Plan:
     """Turn the flags on length, looking and stopping into steps."""
-    limits = {"max_epochs": args.max_epochs and args.max_epochs * steps_per_epoch,
-              "max_steps": args.max_steps}
+    limits = {
+        "max_epochs": args.max_epochs and args.max_epochs * steps_per_epoch,
+        "max_steps": args.max_steps,
+    }
     limits = {flag: steps for flag, steps in limits.items() if steps}
     if not limits:
         raise UsageError("--max_epochs or --max_steps must say how long to train")

@@ -1,0 +1,65 @@
+"""The runs behind every figure: which script with which flags makes which record."""
+
+from dataclasses import dataclass
+
+TOY_SEEDS = range(5)
+CIFAR10_SEEDS = range(3)
+MODELS = ("numpy", "pytorch")
+WIDE = "--recipe best --dnn_hidden_units 2048,2048,2048 --skip on"  # recipe best with free hidden sizes
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run.
+
+    Attributes:
+        record: name of its folder under `figures/records/`.
+        script: the train script, relative to the project's root.
+        flags: what to call it with, `--run_dir` excepted.
+        quick: flags that shorten it for `--quick`.
+    """
+
+    record: str
+    script: str
+    flags: tuple[str, ...]
+    quick: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """How to run it by hand."""
+        return " ".join(("python", self.script, *self.flags))
+
+
+def toy_experiments(dataset: str) -> list[Experiment]:
+    """Five seeds of the report's recipe with each of the two MLPs."""
+    return [
+        _mlp(f"mlp_{model}_{dataset}_report", model, dataset, seed, "", "--max_epochs 5")
+        for model in MODELS
+        for seed in TOY_SEEDS
+    ]
+
+
+def cifar10_report_experiments() -> list[Experiment]:
+    """The report's recipe on CIFAR-10."""
+    return [
+        _mlp("mlp_pytorch_cifar10_report", "pytorch", "cifar10", seed, "", QUICK_CIFAR10)
+        for seed in CIFAR10_SEEDS
+    ]
+
+
+def cifar10_best_experiments() -> list[Experiment]:
+    """The best recipe, with the report's hidden sizes and with free ones."""
+    return [
+        _mlp("mlp_pytorch_cifar10_best", "pytorch", "cifar10", 0, "--recipe best", QUICK_CIFAR10),
+        _mlp("mlp_pytorch_cifar10_wide", "pytorch", "cifar10", 0, WIDE, QUICK_CIFAR10),
+    ]
+
+
+QUICK_CIFAR10 = "--max_epochs 2 --n_samples 5000"
+
+
+def _mlp(name: str, model: str, dataset: str, seed: int, extra: str, quick: str) -> Experiment:
+    flags = f"--model {model} --dataset {dataset} --seed {seed} {extra}"
+    return Experiment(
+        f"{name}_seed{seed}", "part1_mlp/train.py", tuple(flags.split()), tuple(quick.split())
+    )

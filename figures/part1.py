@@ -1,0 +1,121 @@
+"""Figures 1 to 4: the toy sets, and the MLPs on them and on CIFAR-10."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from data import load_dataset
+from data.toy import DEFAULT_NOISE, bayes_accuracy
+from figures.experiments import MODELS
+from training.curves import (
+    COLOURS,
+    SPLIT_COLOURS,
+    SPLIT_LINES,
+    band,
+    column,
+    mark_best_of,
+    new_figure,
+)
+from training.record import RunRecord
+
+MODEL_NAMES = {"numpy": "NumPy MLP", "pytorch": "PyTorch MLP"}
+
+
+def draw_toy_sets(runs: Sequence[RunRecord]) -> Figure:
+    """Figure 1: a scatter of the training points of circles and moons."""
+    figure, (panels,) = new_figure(1, 2, panel=(3.2, 3.0))
+    for axes, name in zip(panels, ("circles", "moons"), strict=True):
+        dataset = load_dataset(name, seed=0, n_samples=1000)
+        for label, marker in enumerate("o^"):
+            axes.scatter(
+                *dataset.x_train[dataset.y_train == label].T,
+                s=9,
+                color=COLOURS[label],
+                marker=marker,
+                linewidths=0,
+                label=dataset.class_names[label],
+            )
+        axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+        axes.set_title(f"{name}, noise {DEFAULT_NOISE[name]}")
+        axes.legend(loc="upper right", fontsize=7, frameon=True)
+    return figure
+
+
+def draw_toy_curves(runs: Sequence[RunRecord]) -> Figure:
+    """Figures 2 and 3: accuracy above, loss below; NumPy left, PyTorch right; same axes."""
+    figure, panels = new_figure(2, 2, sharex=True, sharey="row", panel=(3.4, 2.4))
+    config = runs[0].config
+    noise = DEFAULT_NOISE[config["dataset"]] if config["noise"] is None else config["noise"]
+    limit = bayes_accuracy(config["dataset"], noise)
+    for model, (top, bottom) in zip(MODELS, panels.T, strict=True):
+        of_model = [run for run in runs if run.config["model"] == model]
+        for axes, quantity in ((top, "accuracy"), (bottom, "loss")):
+            for split in ("train", "test"):
+                band(
+                    axes,
+                    column(of_model, "epoch")[0],
+                    column(of_model, f"{split}_{quantity}"),
+                    colour=SPLIT_COLOURS[split],
+                    line=SPLIT_LINES[split],
+                    label=split,
+                )
+        top.axhline(limit, color="black", linewidth=0.8, linestyle=":")
+        top.set_title(f"{MODEL_NAMES[model]} on {config['dataset']}, {len(of_model)} seeds")
+        top.legend(loc="lower right")
+        bottom.set(xlabel="epoch")
+        bottom.set_ylim(bottom=0)
+    panels[0, 0].annotate(
+        "best possible",
+        (1, limit),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=7,
+    )
+    panels[0, 0].set_ylabel("accuracy")
+    panels[1, 0].set_ylabel("loss")
+    return figure
+
+
+def draw_cifar10_curves(runs: Sequence[RunRecord]) -> Figure:
+    """Figure 4: loss and accuracy over epochs, a line a seed, a dot where the weights were kept."""
+    figure, ((loss, accuracy),) = new_figure(1, 2)
+    for i, run in enumerate(runs):
+        for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+            for split in ("train", "test"):
+                axes.plot(
+                    run.history["epoch"],
+                    run.history[f"{split}_{quantity}"],
+                    SPLIT_LINES[split],
+                    color=SPLIT_COLOURS[split],
+                    linewidth=0.9,
+                    label=split if i == 0 else None,
+                )
+            mark_best_of(axes, run, f"test_{quantity}", SPLIT_COLOURS["test"])
+    loss.set(xlabel="epoch", ylabel="loss", title=f"MLP on CIFAR-10, {len(runs)} seeds")
+    accuracy.set(xlabel="epoch", ylabel="accuracy", title="dots: lowest validation loss")
+    accuracy.legend(loc="lower right")
+    return figure
+
+
+def draw_cifar10_best(runs: Sequence[RunRecord]) -> Figure:
+    """How much more the best recipe gets out of the same pixels, and out of a wider net."""
+    figure, ((loss, accuracy),) = new_figure(1, 2)
+    for run, colour in zip(runs, COLOURS, strict=False):
+        units = run.config["dnn_hidden_units"]
+        name = f"{run.config['recipe']} {'-'.join(map(str, units))}"
+        for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+            for split in ("train", "test"):
+                axes.plot(
+                    run.history["epoch"],
+                    run.history[f"{split}_{quantity}"],
+                    SPLIT_LINES[split],
+                    color=colour,
+                    label=f"{name} {split}",
+                )
+            mark_best_of(axes, run, f"test_{quantity}", colour)
+    loss.set(xlabel="epoch", ylabel="loss", title="MLPs on CIFAR-10")
+    accuracy.set(xlabel="epoch", ylabel="accuracy", title="test curves: one view of each image")
+    accuracy.legend(loc="lower right", fontsize=6)
+    return figure

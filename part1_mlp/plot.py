@@ -1,0 +1,191 @@
+"""Draw loss and accuracy of MLP runs; for moons and circles also what the net decides where.
+
+python part1_mlp/plot.py runs/mlp_numpy_moons_report_seed0
+python part1_mlp/plot.py RUN [RUN ...] --out comparison
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from data import DataError, load_dataset
+from part1_mlp.mlp_numpy import MLP
+from training.checkpoint import load_checkpoint
+from training.curves import COLOURS, SPLIT_LINES, mark_best_of, new_figure, save_figure
+from training.errors import UsageError
+from training.flags import Parser
+from training.record import RunRecord, read_run
+from training.script import one_line_errors
+
+GRID_POINTS = 300  # a side, of the grid on which a decision boundary is drawn
+PROBABILITY_COLOURS = LinearSegmentedColormap.from_list(
+    "blue-white-orange",
+    ("#9DC8E6", "white", "#F5C09A"),  # the two classes' colours, pale
+)
+CONFIG_IN_LABELS = ("model", "dataset", "recipe", "seed")
+
+
+def draw_curves(runs: Sequence[RunRecord]) -> Figure:
+    """Loss and accuracy against epochs, train dashed and test solid, a colour a run."""
+    figure, ((loss, accuracy),) = new_figure(1, 2)
+    labels = _labels(runs)
+    for run, colour, label in zip(runs, _colours(len(runs)), labels, strict=True):
+        for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+            for split in ("train", "test"):
+                axes.plot(
+                    run.history["epoch"],
+                    run.history[f"{split}_{quantity}"],
+                    SPLIT_LINES[split],
+                    color=colour,
+                    label=f"{label} {split}".strip(),
+                )
+            mark_best_of(axes, run, f"test_{quantity}", colour)
+    for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+        axes.set(xlabel="epoch", ylabel=quantity)
+    loss.set_ylim(bottom=0)
+    accuracy.legend(loc="lower right", fontsize=7)
+    figure.suptitle("Train and test curves; a dot marks the epoch with the lowest validation loss")
+    return figure
+
+
+def _labels(runs: Sequence[RunRecord]) -> list[str]:
+    """What tells the runs apart: their configurations where these differ, else their folders."""
+    if len(runs) == 1:
+        return [""]
+    differing = [n for n in CONFIG_IN_LABELS if len({str(r.config.get(n)) for r in runs}) > 1]
+    labels = [
+        " ".join(f"seed {r.config[n]}" if n == "seed" else str(r.config.get(n)) for n in differing)
+        for r in runs
+    ]
+    return labels if len(set(labels)) == len(runs) else [r.path.name for r in runs]
+
+
+def _colours(n: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+
+
+def draw_boundaries(runs: Sequence[RunRecord]) -> Figure | None:
+    """The predicted probability over the plane with the test data, a panel a run.
+
+    None if no run is of a toy set or none has kept its weights.
+    """
+    runs = [r for r in runs if r.config["dataset"] != "cifar10" and r.checkpoint]
+    if not runs:
+        return None
+    columns = min(3, len(runs))
+    rows = -(-len(runs) // columns)
+    figure, panels = new_figure(rows, columns, panel=(3.4, 3.0))
+    for axes in panels.flat[len(runs) :]:
+        axes.set_axis_off()
+    for run, axes in zip(runs, panels.flat, strict=False):
+        filled = _draw_boundary(axes, run)
+    figure.colorbar(filled, ax=panels, label="predicted probability of the orange class")
+    return figure
+
+
+def _draw_boundary(axes: Axes, run: RunRecord):
+    dataset = load_dataset(
+        run.config["dataset"],
+        seed=run.config["seed"],
+        n_samples=run.config["n_samples"],
+        noise=run.config["noise"],
+    )
+    x, y = dataset.x_test, dataset.y_test
+    low, high = x.min(0) - 0.3, x.max(0) + 0.3
+    grid = np.stack(
+        np.meshgrid(*(np.linspace(a, b, GRID_POINTS) for a, b in zip(low, high, strict=True))), -1
+    )
+    probability = predict_probability(run, grid.reshape(-1, 2)).reshape(GRID_POINTS, GRID_POINTS)
+    levels = np.linspace(0, 1, 11)
+    filled = axes.contourf(*grid.transpose(2, 0, 1), probability, levels, cmap=PROBABILITY_COLOURS)
+    axes.contour(*grid.transpose(2, 0, 1), probability, [0.5], colors="black", linewidths=1.2)
+    for label, (colour, marker) in enumerate(((COLOURS[0], "o"), (COLOURS[1], "^"))):
+        axes.scatter(
+            *x[y == label].T,
+            s=7,
+            color=colour,
+            marker=marker,
+            linewidths=0,
+            label=dataset.class_names[label],
+        )
+    axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    axes.set_title(
+        f"{run.config['model']}, {run.config['dataset']}, seed {run.config['seed']}: "
+        f"test accuracy {run.result['test_accuracy']:.3f}",
+        fontsize=8,
+    )
+    axes.legend(loc="upper right", fontsize=7, frameon=True)
+    return filled
+
+
+def predict_probability(run: RunRecord, points: np.ndarray) -> np.ndarray:
+    """Probability (N,) of class 1 that the run's best net gives to points (N, 2)."""
+    best = load_checkpoint(run.checkpoint)["best"]
+    hidden = run.config["dnn_hidden_units"]
+    try:
+        if run.config["model"] == "numpy":
+            net = MLP(points.shape[1], hidden, 2)
+            net.load_state_dict(best)
+            logits = net.forward(points)
+        else:
+            logits = _pytorch_logits(run, best, points)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"{run.checkpoint}: not the weights of this run") from error
+    return 1 / (1 + np.exp(np.clip(logits[:, 0] - logits[:, 1], -500, 500)))
+
+
+def _pytorch_logits(run: RunRecord, weights: dict, points: np.ndarray) -> np.ndarray:
+    import torch
+
+    from part1_mlp.mlp_pytorch import MLP as TorchMLP
+
+    net = TorchMLP(
+        points.shape[1],
+        run.config["dnn_hidden_units"],
+        2,
+        dropout=run.config["dropout"],
+        batch_norm=run.config["batch_norm"],
+        skip=run.config["skip"],
+        activation=run.config["activation"],
+    ).double()
+    net.load_state_dict(weights)
+    with torch.no_grad():
+        return net.eval()(torch.from_numpy(points)).numpy()
+
+
+def main() -> int:
+    """Draw the figures of the given runs; returns the exit code."""
+    parser = Parser(prog="plot.py", description=__doc__.split("\n\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the pictures (default: the first run's folder)",
+    )
+    args = parser.parse_args()
+    runs = [read_run(path) for path in args.runs]
+    for run in runs:
+        if "dnn_hidden_units" not in run.config:
+            raise UsageError(f"{run.path} holds no run of part 1")
+    out = args.out or args.runs[0]
+    written = save_figure(draw_curves(runs), out / "curves")
+    if boundaries := draw_boundaries(runs):
+        written += save_figure(boundaries, out / "boundary")
+    elif any(run.config["dataset"] != "cifar10" for run in runs):
+        print("no decision boundary: none of the runs has kept its weights", file=sys.stderr)
+    for path in written:
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    one_line_errors(main, DataError)

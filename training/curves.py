@@ -1,0 +1,87 @@
+"""How a curve looks in every figure, and saving a figure so that redrawing it changes no byte."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")  # draws to files alone: needs no screen
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from training.errors import UsageError
+from training.record import RunRecord
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart (Wong, 2011).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SPLIT_COLOURS = {"train": COLOURS[0], "test": COLOURS[1], "val": COLOURS[2]}
+SPLIT_LINES = {"train": "--", "test": "-", "val": ":"}
+STYLE = {
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "pdf.fonttype": 42,  # text stays text in the PDF
+    "svg.hashsalt": "figures",
+}
+FORMATS = ("png", "pdf")
+
+
+def new_figure(rows: int, columns: int, *, panel: tuple[float, float] = (3.4, 2.6), **kwargs):
+    """A figure and its axes (rows, columns), each panel of the given width and height in inches."""
+    plt.rcParams.update(STYLE)
+    size = (panel[0] * columns, panel[1] * rows)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **kwargs)
+
+
+def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write the figure as `stem`.png, `stem`.pdf, ..., without times or versions inside."""
+    blank = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for path, ending in zip(paths, formats, strict=True):
+            temporary = path.with_name(f".{path.name}.part")
+            figure.savefig(temporary, format=ending, metadata=blank[ending])
+            temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"--out: {stem.parent} cannot be written ({error.strerror})") from error
+    plt.close(figure)
+    return paths
+
+
+def band(
+    axes: Axes, x: np.ndarray, runs: np.ndarray, *, colour: str, line: str = "-", label: str
+) -> None:
+    """Draw the mean of `runs` (n_runs, n_points) and, behind it, the range they span."""
+    axes.plot(x, runs.mean(0), line, color=colour, label=label)
+    if len(runs) > 1:
+        axes.fill_between(x, runs.min(0), runs.max(0), color=colour, alpha=0.2, linewidth=0)
+
+
+def column(runs: Sequence[RunRecord], name: str) -> np.ndarray:
+    """A history column of several runs as (n_runs, n_points), cut to the shortest of them."""
+    length = min(len(run.history[name]) for run in runs)
+    return np.stack([run.history[name][:length] for run in runs])
+
+
+def mark_best(axes: Axes, epoch: float, value: float, *, colour: str = "black") -> None:
+    """A dot on the curve at the epoch whose weights were kept."""
+    axes.plot([epoch], [value], "o", color=colour, markersize=5, markeredgecolor="white", zorder=5)
+
+
+def mark_best_of(axes: Axes, run: RunRecord, name: str, colour: str) -> None:
+    """A dot where the run's history column stood at its best epoch, if that was measured."""
+    at = np.flatnonzero(run.history["step"] == run.result["best_step"])
+    if len(at):
+        mark_best(axes, run.history["epoch"][at[0]], run.history[name][at[0]], colour=colour)
