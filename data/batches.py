@@ -3,7 +3,7 @@
 Nothing here remembers where it is, so a resumed run needs no state of the loader to go on exactly.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,22 +18,45 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class _Batches:
-    """What the two kinds of batches share: their number and their size."""
+    """How many batches of which size; shared by the two kinds of batches.
 
-    def __init__(self, n_samples: int, batch_size: int, seed: int):
-        if not 1 <= batch_size <= n_samples:
-            raise DataError(
-                f"--batch_size: {batch_size} is out of range, choose from 1 to {n_samples}, "
-                "the number of training samples, or full"
-            )
-        self.n_samples = n_samples
-        self.batch_size = batch_size
-        self.seed = seed
+    Args:
+        batch_sizes: samples a step; of several sizes, each holds for an equal share of the epochs.
+        max_epochs: the epochs to share between them.
+    """
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in an epoch; the last one holds what is left."""
-        return -(-self.n_samples // self.batch_size)
+    def __init__(self, n_samples: int, batch_sizes: Sequence[int], seed: int, max_epochs: int = 1):
+        for size in batch_sizes:
+            if not 1 <= size <= n_samples:
+                raise DataError(
+                    f"--batch_size: {size} is out of range, choose from 1 to {n_samples}, "
+                    "the number of training samples, or full"
+                )
+        self.n_samples, self.seed = n_samples, seed
+        self._phases: list[tuple[int, int, int]] = []  # first epoch, first step, batch size
+        step = 0
+        for i, size in enumerate(batch_sizes):
+            first, last = (max_epochs * k // len(batch_sizes) for k in (i, i + 1))
+            self._phases.append((first, step, size))
+            step += (last - first) * self._steps_per_epoch(size)
+
+    def _steps_per_epoch(self, batch_size: int) -> int:
+        return -(-self.n_samples // batch_size)  # the last batch holds what is left
+
+    def position(self, step: int) -> tuple[int, int]:
+        """The epoch that step belongs to, and its number within the epoch; both from 0."""
+        epoch, first_step, size = next(p for p in reversed(self._phases) if p[1] <= step)
+        whole, rest = divmod(step - first_step, self._steps_per_epoch(size))
+        return epoch + whole, rest
+
+    def steps_in(self, epochs: int) -> int:
+        """Steps in the first so many epochs."""
+        epoch, first_step, size = next(p for p in reversed(self._phases) if p[0] <= epochs)
+        return first_step + (epochs - epoch) * self._steps_per_epoch(size)
+
+    def batch_size(self, epoch: int) -> int:
+        """Samples a step in that epoch."""
+        return next(size for first, _, size in reversed(self._phases) if first <= epoch)
 
 
 class ArrayBatches(_Batches):
@@ -42,26 +65,34 @@ class ArrayBatches(_Batches):
     Each epoch is put in order at once, so that a step costs two slices.
     """
 
-    def __init__(self, x, y, batch_size: int, seed: int):
-        super().__init__(len(x), batch_size, seed)
+    def __init__(self, x, y, batch_sizes: Sequence[int], seed: int, *, max_epochs: int = 1):
+        super().__init__(len(x), batch_sizes, seed, max_epochs)
         self._x, self._y = x, y
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
         """Yield (x, y) of each step of that epoch, from step `first_step` on."""
         order = epoch_order(self.n_samples, self.seed, epoch)
         x, y = self._x[order], self._y[order]
-        for start in range(first_step * self.batch_size, self.n_samples, self.batch_size):
-            stop = start + self.batch_size
-            yield x[start:stop], y[start:stop]
+        size = self.batch_size(epoch)
+        for start in range(first_step * size, self.n_samples, size):
+            yield x[start : start + size], y[start : start + size]
 
 
 class ImageBatches(_Batches):
     """Batches of images that are augmented and prepared as they are drawn, on their device."""
 
     def __init__(
-        self, images, labels, batch_size: int, seed: int, *, prepare: Callable, augment: bool = True
+        self,
+        images,
+        labels,
+        batch_sizes: Sequence[int],
+        seed: int,
+        *,
+        max_epochs: int = 1,
+        prepare: Callable,
+        augment: bool = True,
     ):
-        super().__init__(len(images), batch_size, seed)
+        super().__init__(len(images), batch_sizes, seed, max_epochs)
         self._images, self._labels = images, labels  # uint8 (N, C, H, W) and int64 (N,) tensors
         self._prepare = prepare
         self._augment = augment
@@ -74,8 +105,9 @@ class ImageBatches(_Batches):
 
         order = torch.from_numpy(epoch_order(self.n_samples, self.seed, epoch))
         generator = torch.Generator()
-        for step in range(first_step, self.steps_per_epoch):
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+        size = self.batch_size(epoch)
+        for step in range(first_step, self._steps_per_epoch(size)):
+            chosen = order[step * size : (step + 1) * size]
             chosen = chosen.to(self._images.device)
             images = self._images[chosen]
             if self._augment:

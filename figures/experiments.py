@@ -5,7 +5,7 @@ from dataclasses import dataclass
 TOY_SEEDS = range(5)
 CIFAR10_SEEDS = range(3)
 MODELS = ("numpy", "pytorch")
-WIDE = "--recipe best --dnn_hidden_units 2048,2048,2048 --skip on"  # recipe best with free hidden sizes
+WIDE = "--recipe best --dnn_hidden_units 2048,2048,2048 --skip on"  # best, hidden sizes free
 
 
 @dataclass(frozen=True)

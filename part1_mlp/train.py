@@ -27,7 +27,7 @@ from training.flags import (
     Parser,
     add_run_flags,
     add_training_flags,
-    hidden_units,
+    counts,
     number,
     on_off,
 )
@@ -36,6 +36,7 @@ from training.script import execute, one_line_errors
 
 TRAIN_SAMPLES_EVALUATED = 5000  # of CIFAR-10's 45,000, without augmentation: as many as validate
 WHITENING_SAMPLES = 10_000  # training images that the statistics are taken from
+DRY_RUN_SAMPLES = 32  # where the batch is the whole set
 PYTORCH_ONLY = {  # flag: the value that leaves it off
     "dropout": 0.0,
     "batch_norm": False,
@@ -94,7 +95,7 @@ def build_parser() -> Parser:
     net.add("--model", choices=("numpy", "pytorch"), default="numpy", help="which implementation")
     net.add(
         "--dnn_hidden_units",
-        type=hidden_units,
+        type=counts,
         metavar="N,N,...",
         help="width of each hidden layer",
     )
@@ -210,14 +211,14 @@ def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
         check_md5=args.cifar10_md5 == "check",
     )
     if args.dry_run:
-        dataset = dataset.head(32 if args.batch_size == "full" else args.batch_size)
+        dataset = dataset.head(DRY_RUN_SAMPLES if args.batch_size == "full" else args.batch_size[0])
         args.batch_size = "full"
-    size = len(dataset.x_train) if args.batch_size == "full" else args.batch_size
-    if args.batch_norm and 1 in (size, len(dataset.x_train) % size):
+    n = len(dataset.x_train)
+    sizes = (n,) if args.batch_size == "full" else args.batch_size
+    if args.batch_norm and any(size == 1 or n % size == 1 for size in sizes):
         raise UsageError("--batch_size: batch normalisation cannot train on a batch of one sample")
-    if args.model == "numpy":
-        return _numpy_learner(args, dataset, size)
-    return _torch_learner(args, dataset, size)
+    make = _numpy_learner if args.model == "numpy" else _torch_learner
+    return make(args, dataset, sizes)
 
 
 def _numpy_mlp(args: argparse.Namespace, dataset: Dataset) -> NumpyMLP:
@@ -237,7 +238,7 @@ def _evaluated(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return splits
 
 
-def _image_pipeline(args: argparse.Namespace, images, labels, batch_size: int):
+def _image_pipeline(args: argparse.Namespace, images, labels, batch_sizes: tuple[int, ...]):
     """What turns uint8 images into inputs, the training batches, and the views to average."""
     from data.augment import Normaliser, views
     from data.whiten import Whitener
@@ -246,12 +247,20 @@ def _image_pipeline(args: argparse.Namespace, images, labels, batch_size: int):
     if args.whiten:
         prepare = Whitener(prepare, images[:WHITENING_SAMPLES])
     batches = ImageBatches(
-        images, labels, batch_size, args.seed, prepare=prepare, augment=args.augment
+        images,
+        labels,
+        batch_sizes,
+        args.seed,
+        max_epochs=args.max_epochs or 1,
+        prepare=prepare,
+        augment=args.augment,
     )
     return prepare, batches, partial(views, n_views=args.views) if args.views > 1 else None
 
 
-def _numpy_learner(args, dataset: Dataset, batch_size: int) -> tuple[NumpyLearner, Batches]:
+def _numpy_learner(
+    args, dataset: Dataset, batch_sizes: tuple[int, ...]
+) -> tuple[NumpyLearner, Batches]:
     net = _numpy_mlp(args, dataset)
     optimizer = SGD(
         net.linears, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
@@ -261,7 +270,7 @@ def _numpy_learner(args, dataset: Dataset, batch_size: int) -> tuple[NumpyLearne
         import torch
 
         images, labels = (torch.from_numpy(a) for a in dataset.split("train"))
-        prepare, batches, views = _image_pipeline(args, images, labels, batch_size)
+        prepare, batches, views = _image_pipeline(args, images, labels, batch_sizes)
         learner = NumpyLearner(
             net,
             optimizer,
@@ -272,11 +281,13 @@ def _numpy_learner(args, dataset: Dataset, batch_size: int) -> tuple[NumpyLearne
         )
         return learner, batches
     x, y = dataset.split("train")
-    batches = ArrayBatches(x.astype(net.dtype), y, batch_size, args.seed)
+    batches = ArrayBatches(
+        x.astype(net.dtype), y, batch_sizes, args.seed, max_epochs=args.max_epochs or 1
+    )
     return NumpyLearner(net, optimizer, splits, dataset.n_classes), batches
 
 
-def _torch_learner(args, dataset: Dataset, batch_size: int) -> tuple[Learner, Batches]:
+def _torch_learner(args, dataset: Dataset, batch_sizes: tuple[int, ...]) -> tuple[Learner, Batches]:
     import torch  # here, so that the NumPy MLP starts without it
 
     from part1_mlp.mlp_pytorch import MLP
@@ -312,13 +323,15 @@ def _torch_learner(args, dataset: Dataset, batch_size: int) -> tuple[Learner, Ba
     x, y = (torch.from_numpy(a).to(device) for a in dataset.split("train"))
     views = None
     if args.dataset == "cifar10":
-        prepare, batches, views = _image_pipeline(args, x, y, batch_size)
+        prepare, batches, views = _image_pipeline(args, x, y, batch_sizes)
     else:
 
         def prepare(points: torch.Tensor) -> torch.Tensor:
             return points.to(dtype)
 
-        batches = ArrayBatches(prepare(x), y, batch_size, args.seed)
+        batches = ArrayBatches(
+            prepare(x), y, batch_sizes, args.seed, max_epochs=args.max_epochs or 1
+        )
     learner = TorchLearner(
         net,
         optimizer,

@@ -63,7 +63,7 @@ def number(
     return parse
 
 
-def hidden_units(text: str) -> tuple[int, ...]:
+def counts(text: str) -> tuple[int, ...]:
     """Parse `512,256,128` into (512, 256, 128)."""
     try:
         units = tuple(int(part) for part in text.split(","))
@@ -76,15 +76,15 @@ def hidden_units(text: str) -> tuple[int, ...]:
     return units
 
 
-def batch_size(text: str) -> int | str:
-    """Parse a whole number of samples, or `full` for all of them."""
+def batch_sizes(text: str) -> tuple[int, ...] | str:
+    """Parse `128`, `512,1024` or `full` (all samples)."""
     if text == "full":
         return text
     try:
-        return number(int, 1)(text)
+        return counts(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not allowed; give a whole number 1 or more, or full"
+            f"{text!r} is not allowed; give whole numbers of 1 or more with commas, or full"
         ) from None
 
 
@@ -164,9 +164,11 @@ def add_training_flags(group: Group) -> None:
     )
     group.add(
         "--batch_size",
-        type=batch_size,
+        type=batch_sizes,
         metavar="N|full",
-        help="samples a step; 1 is single-sample, full is full-batch gradient descent",
+        help="samples a step; 1 is single-sample, full is full-batch gradient descent; N,N,... "
+        "gives each size an equal share of --max_epochs (a growing batch calms the last steps as "
+        "a falling learning rate would)",
     )
     group.add(
         "--eval_freq",

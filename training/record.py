@@ -116,9 +116,12 @@ def _cell(value: float | int | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.7g}"
 
 
+TELLING = ("model", "dataset", "recipe", "seed")  # what differs first says it best
+
+
 def _check_same_run(path: Path, config: dict) -> None:
     earlier = _read_json(path / CONFIG)
-    for name in config:
+    for name in sorted(config, key=lambda name: name not in TELLING):
         if name not in FREE_TO_CHANGE and earlier.get(name) != config[name]:
             raise UsageError(
                 f"--{name}: {path} holds a run with {earlier.get(name)}, "

@@ -53,7 +53,11 @@ class Learner(Protocol):
 class Batches(Protocol):
     """Training batches as a function of epoch and step alone."""
 
-    steps_per_epoch: int
+    def position(self, step: int) -> tuple[int, int]:
+        """The epoch that step belongs to, and its number within the epoch; both from 0."""
+
+    def steps_in(self, epochs: int) -> int:
+        """Steps in the first so many epochs."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Any, Any]]:
         """Yield (x, y) of each step of that epoch, from step `first_step` on."""
@@ -66,7 +70,7 @@ class Plan:
     Attributes:
         total_steps: steps after which to end at the latest.
         limit: which flag set total_steps: `max_steps` or `max_epochs`.
-        eval_freq: steps between evaluations.
+        eval_freq: steps between evaluations; None: one at the end of each epoch.
         patience: evaluations without a better validation loss after which to stop; None never.
         checkpoint_seconds: seconds between checkpoints.
         quiet: draw no progress bar.
@@ -74,7 +78,7 @@ class Plan:
 
     total_steps: int
     limit: str
-    eval_freq: int
+    eval_freq: int | None
     learning_rate: float
     schedule: str
     patience: int | None
@@ -129,17 +133,18 @@ class Run:
         learner, plan = self.learner, self.plan
         if not self.history:
             self._evaluate(bar)
+        next_look = self._next_look()
         next_save = time.perf_counter() + plan.checkpoint_seconds
         while not self._reason_to_stop():
-            epoch, first_step = divmod(self.step, self.batches.steps_per_epoch)
-            for x, y in self.batches.epoch(epoch, first_step):
+            for x, y in self.batches.epoch(*self.batches.position(self.step)):
                 learner.learning_rate = learning_rate_at(
                     self.step, plan.total_steps, plan.learning_rate, plan.schedule
                 )
                 learner.train_step(x, y)
                 self.step += 1
-                if self.step % plan.eval_freq == 0 or self.step == plan.total_steps:
+                if self.step == next_look:
                     self._evaluate(bar)
+                    next_look = self._next_look()
                     if self._reason_to_stop():
                         return
                 if interrupts.caught or time.perf_counter() > next_save:
@@ -147,6 +152,14 @@ class Run:
                     next_save = time.perf_counter() + plan.checkpoint_seconds
                     if interrupts.caught:
                         raise KeyboardInterrupt
+
+    def _next_look(self) -> int:
+        """The step after which to evaluate next."""
+        if self.plan.eval_freq:
+            due = (self.step // self.plan.eval_freq + 1) * self.plan.eval_freq
+        else:
+            due = self.batches.steps_in(self.batches.position(self.step)[0] + 1)
+        return min(due, self.plan.total_steps)
 
     def _reason_to_stop(self) -> str | None:
         if self.stopping.exhausted:
@@ -175,7 +188,9 @@ class Run:
         bar.update(self.step - bar.n)
 
     def _epoch(self, step: int) -> float:
-        return round(step / self.batches.steps_per_epoch, 4)
+        epoch, done = self.batches.position(step)
+        first = self.batches.steps_in(epoch)
+        return round(epoch + done / (self.batches.steps_in(epoch + 1) - first), 4)
 
     def _save(self) -> None:
         progress = {

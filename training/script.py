@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 EXIT_DIVERGED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-def make_plan(args: argparse.Namespace, steps_per_epoch: int) -> Plan:
+def make_plan(args: argparse.Namespace, batches: Batches) -> Plan:
     """Turn the flags on length, looking and stopping into steps."""
     limits = {
-        "max_epochs": args.max_epochs and args.max_epochs * steps_per_epoch,
+        "max_epochs": args.max_epochs and batches.steps_in(args.max_epochs),
         "max_steps": args.max_steps,
     }
     limits = {flag: steps for flag, steps in limits.items() if steps}
@@ -29,7 +29,7 @@ def make_plan(args: argparse.Namespace, steps_per_epoch: int) -> Plan:
     return Plan(
         total_steps=1 if args.dry_run else limits[limit],
         limit=limit,
-        eval_freq=args.eval_freq or steps_per_epoch,
+        eval_freq=args.eval_freq,
         learning_rate=args.learning_rate,
         schedule=args.schedule,
         patience=args.patience or None,
@@ -55,14 +55,14 @@ def execute(
     if args.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
             learner, batches = make_learner()
-            plan = make_plan(args, batches.steps_per_epoch)
+            plan = make_plan(args, batches)
             Run(learner, batches, plan, RunFolder(Path(scratch))).train()
         print(f"dry run: one batch of everything went through {run_name}; nothing was kept")
         return 0
     config = {name: _plain(value) for name, value in sorted(vars(args).items())}
     RunFolder.check(path, config, resume=args.resume, overwrite=args.overwrite)
     learner, batches = make_learner()
-    plan = make_plan(args, batches.steps_per_epoch)
+    plan = make_plan(args, batches)
     folder = RunFolder.open(path, config, resume=args.resume)
     result = folder.result()
     if result is None:

@@ -1,0 +1,1 @@
+"""The grade: a file a part, and one for each thing they share."""

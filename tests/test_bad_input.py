@@ -1,0 +1,198 @@
+"""Wrong input: one line on stderr that names the flag, exit code 2, nothing half-made."""
+
+import pytest
+
+from data.cifar10 import BATCH_FOLDER
+from part1_mlp import plot, train
+
+SHORT = ("--n_samples", "100", "--max_epochs", "1")
+
+
+@pytest.fixture
+def refused(run_main, tmp_path):
+    """Assert that flags are refused in one line that holds the words, and make no run folder."""
+
+    def check(*flags: object, words: str, main=train.main) -> None:
+        folder = tmp_path / "new_run"
+        flags = flags if main is plot.main else (*flags, "--run_dir", folder)
+        code, out, err = run_main(main, "train.py", *flags)
+        assert code == 2
+        assert out == ""
+        assert err.count("\n") == 1, err
+        assert words in err
+        assert not folder.exists()
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--dataset", "spirals"),
+        ("--model", "jax"),
+        ("--recipe", "worst"),
+        ("--optimizer", "lbfgs"),
+        ("--schedule", "linear"),
+        ("--activation", "tanh"),
+        ("--init", "zeros"),
+        ("--precision", "float16"),
+        ("--device", "tpu"),
+        ("--cifar10_md5", "maybe"),
+        *(("--dnn_hidden_units", value) for value in ("0", "-3", "a,b", "", "20,", "20,0", "1.5")),
+        *(("--learning_rate", value) for value in ("0", "-1", "nan", "inf", "fast", "")),
+        *(("--batch_size", value) for value in ("0", "-1", "1.5", "all", "", "8,0")),
+        *(("--max_epochs", value) for value in ("0", "-1", "1e3", "many")),
+        *(("--max_steps", value) for value in ("0", "-1", "x")),
+        *(("--eval_freq", value) for value in ("0", "-1", "x")),
+        *(("--patience", value) for value in ("-1", "x")),
+        *(("--seed", value) for value in ("-1", "x", "4294967296")),
+        *(("--momentum", value) for value in ("-0.1", "1", "nan")),
+        *(("--weight_decay", value) for value in ("-0.1", "nan")),
+        *(("--dropout", value) for value in ("-0.1", "1", "x")),
+        *(("--label_smoothing", value) for value in ("-0.1", "1")),
+        *(("--mixup", value) for value in ("-1", "inf")),
+        *(("--average_decay", value) for value in ("-1", "1")),
+        *(("--views", value) for value in ("0", "3", "x")),
+        *(("--noise", value) for value in ("-1", "nan")),
+        *(("--n_samples", value) for value in ("9", "-1", "x")),
+        *(("--checkpoint_seconds", value) for value in ("-1", "nan")),
+        *((flag, "yes") for flag in ("--batch_norm", "--skip", "--augment", "--whiten")),
+    ],
+)
+def test_values_out_of_range_or_type(flag, value, refused):
+    refused("--model", "pytorch", f"{flag}={value}", words=flag)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--unknown", "1"), "--unknown"),
+        (("--learn", "1"), "--learn"),
+        (("--batch_size",), "--batch_size"),
+        (("--optimizer", "adam"), "--optimizer"),
+        (("--dropout", "0.5"), "--dropout"),
+        (("--batch_norm", "on"), "--batch_norm"),
+        (("--skip", "on"), "--skip"),
+        (("--activation", "gelu"), "--activation"),
+        (("--mixup", "1"), "--mixup"),
+        (("--label_smoothing", "0.1"), "--label_smoothing"),
+        (("--average_decay", "0.9"), "--average_decay"),
+        (("--device", "cuda"), "--device"),
+        (("--whiten", "on"), "--whiten"),
+        (("--augment", "on"), "--augment"),
+        (("--views", "2"), "--views"),
+        (("--batch_size", "5000"), "--batch_size"),
+        (("--resume", "--overwrite"), "--resume"),
+        (("--model", "pytorch", "--optimizer", "adam", "--momentum", "0.5"), "--momentum"),
+        (("--model", "pytorch", "--batch_norm", "on", "--batch_size", "1"), "--batch_size"),
+        (("--dataset", "cifar10", "--noise", "0.1"), "--noise"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, words, refused):
+    refused(*flags, words=words)
+
+
+def test_a_device_that_is_absent(refused):
+    import torch
+
+    absent = next(
+        name
+        for name, there in (
+            ("mps", torch.backends.mps.is_available()),
+            ("cuda", torch.cuda.is_available()),
+        )
+        if not there
+    )
+    refused("--model", "pytorch", "--device", absent, words="--device")
+
+
+def test_broken_cifar10_is_named(refused, tiny_cifar10, tmp_path):
+    cifar10 = ("--model", "pytorch", "--dataset", "cifar10", "--data_dir")
+    refused(*cifar10, tiny_cifar10, words="md5")
+    (tiny_cifar10 / BATCH_FOLDER / "data_batch_4").write_bytes(b"\x80")
+    refused(*cifar10, tiny_cifar10, "--cifar10_md5", "skip", words="data_batch_4")
+    (tmp_path / "empty").mkdir()
+    refused(*cifar10, tmp_path / "empty", words="--data_dir")
+    (tmp_path / "file").write_text("")
+    refused(*cifar10, tmp_path / "file", words="--data_dir")
+
+
+# --- Run folders --------------------------------------------------------------------------------
+
+
+def _train(run_main, folder, *flags):
+    return run_main(train.main, "train.py", *SHORT, "--run_dir", folder, *flags)
+
+
+def test_a_run_is_replaced_only_on_demand(run_main, tmp_path):
+    folder = tmp_path / "run"
+    assert _train(run_main, folder)[0] == 0
+    before = (folder / "result.json").read_bytes()
+    code, _, err = _train(run_main, folder)
+    assert code == 2
+    assert "--resume or --overwrite" in err
+    assert (folder / "result.json").read_bytes() == before
+    assert _train(run_main, folder, "--seed", "1", "--overwrite")[0] == 0
+    assert b'"seed": 1' in (folder / "result.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--model", "pytorch"), ("--seed", "1"), ("--learning_rate", "0.5")]
+)
+def test_resuming_another_run_is_refused(flag, value, run_main, tmp_path):
+    _train(run_main, tmp_path / "run")
+    code, _, err = _train(run_main, tmp_path / "run", flag, value, "--resume")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert flag in err
+
+
+def test_foreign_folders_and_files_are_left_alone(run_main, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    for name in ("mine", "file", "file/below"):
+        for flag in ("--overwrite", "--resume"):
+            code, _, err = _train(run_main, tmp_path / name, flag)
+            assert code == 2
+            assert "--run_dir" in err
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_written(run_main, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.record.os.access", lambda *_: False)  # root may write anywhere
+    code, _, err = _train(run_main, tmp_path / "run")
+    assert code == 2
+    assert "--run_dir" in err
+    assert "cannot be written" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_net_is_refused(run_main, tmp_path):
+    _train(run_main, tmp_path / "a")
+    _train(run_main, tmp_path / "b", "--dnn_hidden_units", "7")
+    (tmp_path / "a" / "result.json").unlink()
+    checkpoint = (tmp_path / "b" / "checkpoint.npz").read_bytes()
+    (tmp_path / "a" / "checkpoint.npz").write_bytes(checkpoint)
+    code, _, err = _train(run_main, tmp_path / "a", "--resume")
+    assert code == 2
+    assert "not a checkpoint of this run" in err
+
+
+def test_hyphens_stand_for_underscores(run_main, tmp_path):
+    code, _, _ = run_main(
+        train.main, "train.py", "--max-epochs=1", "--batch-size", "64", "--run-dir", tmp_path / "r"
+    )
+    assert code == 0
+
+
+# --- Plotting -----------------------------------------------------------------------------------
+
+
+def test_plot_refuses_what_is_no_run(run_main, refused, tmp_path):
+    refused(tmp_path / "absent", words="is not a run folder", main=plot.main)
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", words="config.json", main=plot.main)
+    _train(run_main, tmp_path / "run")
+    (tmp_path / "run" / "history.csv").write_text("step\n1\n")
+    refused(tmp_path / "run", words="history.csv", main=plot.main)

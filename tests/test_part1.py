@@ -1,0 +1,218 @@
+"""Part 1: the layers, the two MLPs, and that both are the same net."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from data import load_dataset
+from part1_mlp.mlp_numpy import MLP, SGD
+from part1_mlp.mlp_pytorch import MLP as TorchMLP
+from part1_mlp.modules import (
+    CrossEntropy,
+    Linear,
+    ReLU,
+    SoftMax,
+    softmax_cross_entropy,
+    softmax_cross_entropy_gradient,
+)
+from tests.gradients import central_difference, relative_error
+
+TOLERANCE = 1e-7
+N, D, M = 6, 5, 4
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+# --- Modules ------------------------------------------------------------------------------------
+
+
+def test_linear_gradients(rng):
+    layer, x, weights = Linear(D, M, rng=rng), rng.normal(size=(N, D)), rng.normal(size=(N, M))
+    layer.params["bias"][:] = rng.normal(size=M)
+
+    def loss() -> float:
+        return float((layer.forward(x) * weights).sum())
+
+    loss()
+    dx = layer.backward(weights)
+    assert relative_error(dx, central_difference(loss, x)) < TOLERANCE
+    for name, value in layer.params.items():
+        assert relative_error(layer.grads[name], central_difference(loss, value)) < TOLERANCE
+
+
+def test_linear_shapes_and_formula(rng):
+    layer, x = Linear(D, M, rng=rng), rng.normal(size=(N, D))
+    assert layer.params["weight"].shape == (D, M)
+    assert layer.params["bias"].shape == (M,)
+    np.testing.assert_array_equal(layer.params["bias"], 0)
+    layer.params["bias"][:] = 1.5
+    np.testing.assert_allclose(layer.forward(x), x @ layer.params["weight"] + 1.5)
+
+
+def test_linear_uses_parameters_that_were_replaced(rng):
+    layer = Linear(D, M, rng=rng)
+    layer.params["weight"] = np.ones((D, M))
+    np.testing.assert_allclose(layer.forward(np.ones((1, D))), D)
+
+
+@pytest.mark.parametrize("module", [ReLU, SoftMax])
+def test_elementwise_gradients(module, rng):
+    layer, x, weights = module(), rng.normal(size=(N, D)), rng.normal(size=(N, D))
+
+    def loss() -> float:
+        return float((layer.forward(x) * weights).sum())
+
+    loss()
+    assert relative_error(layer.backward(weights), central_difference(loss, x)) < TOLERANCE
+
+
+def test_relu_at_zero_is_zero_and_passes_no_gradient():
+    layer, x = ReLU(), np.array([[-1.0, 0.0, 2.0]])
+    np.testing.assert_array_equal(layer.forward(x), [[0, 0, 2]])
+    np.testing.assert_array_equal(layer.backward(np.ones((1, 3))), [[0, 0, 1]])
+    np.testing.assert_array_equal(x, [[-1, 0, 2]])  # the input is left alone
+
+
+def test_softmax_survives_huge_logits():
+    p = SoftMax().forward(np.array([[1e4, 0.0], [-1e4, -1e4]]))
+    np.testing.assert_allclose(p, [[1, 0], [0.5, 0.5]])
+
+
+def test_cross_entropy_gradient(rng):
+    probabilities = rng.uniform(0.1, 0.9, (N, 3))
+    one_hot = np.eye(3)[rng.integers(0, 3, N)]
+    module = CrossEntropy()
+    numeric = central_difference(lambda: module.forward(probabilities, one_hot), probabilities)
+    assert relative_error(module.backward(probabilities, one_hot), numeric) < TOLERANCE
+
+
+def test_cross_entropy_is_the_mean_and_finite_at_zero():
+    one_hot = np.eye(2)
+    loss = CrossEntropy().forward(np.array([[0.5, 0.5], [0.75, 0.25]]), one_hot)
+    assert loss == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2)
+    impossible = np.array([[0.0, 1.0], [1.0, 0.0]])
+    assert np.isfinite(CrossEntropy().forward(impossible, one_hot))
+    assert np.isfinite(CrossEntropy().backward(impossible, one_hot)).all()
+
+
+def test_fused_loss_equals_the_two_modules(rng):
+    logits, labels = rng.normal(size=(N, 3)), rng.integers(0, 3, N)
+    one_hot, softmax, entropy = np.eye(3)[labels], SoftMax(), CrossEntropy()
+    p = softmax.forward(logits)
+    assert softmax_cross_entropy(logits, labels) == pytest.approx(entropy.forward(p, one_hot))
+    two_steps = softmax.backward(entropy.backward(p, one_hot))
+    fused = softmax_cross_entropy_gradient(logits, one_hot)
+    np.testing.assert_allclose(fused, two_steps, atol=1e-15)
+
+
+def test_fused_loss_is_finite_for_huge_logits():
+    logits = np.array([[1e4, -1e4]])
+    assert softmax_cross_entropy(logits, np.array([1])) == pytest.approx(2e4)
+    assert np.isfinite(softmax_cross_entropy_gradient(logits, np.array([[0.0, 1.0]]))).all()
+
+
+# --- Whole nets ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_hidden", [(), (8,), (8, 6), (8, 6, 5, 4)])
+def test_net_gradients(n_hidden, rng):
+    net, x, labels = MLP(D, n_hidden, 3, rng=rng), rng.normal(size=(N, D)), rng.integers(0, 3, N)
+
+    def loss() -> float:
+        return softmax_cross_entropy(net.forward(x), labels)
+
+    dlogits = softmax_cross_entropy_gradient(net.forward(x), np.eye(3)[labels])
+    dx = net.backward(dlogits, input_gradient=True)
+    assert relative_error(dx, central_difference(loss, x)) < TOLERANCE
+    for linear in net.linears:
+        for name, value in linear.params.items():
+            assert relative_error(linear.grads[name], central_difference(loss, value)) < TOLERANCE
+
+
+def test_backward_without_input_gradient_sets_the_same_gradients(rng):
+    net, x = MLP(D, (8,), 3, rng=rng), rng.normal(size=(N, D))
+    dlogits = rng.normal(size=net.forward(x).shape)
+    net.backward(dlogits, input_gradient=True)
+    whole = [linear.grads["weight"].copy() for linear in net.linears]
+    assert net.backward(dlogits) is None
+    for linear, expected in zip(net.linears, whole, strict=True):
+        np.testing.assert_array_equal(linear.grads["weight"], expected)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+@pytest.mark.parametrize("n_hidden", [(20,), (32, 16), (16, 16, 16, 16)])
+def test_numpy_and_pytorch_take_the_same_300_steps(n_hidden, weight_decay):
+    assert largest_difference_after_training(n_hidden, weight_decay, n_steps=300) < 1e-9
+
+
+def largest_difference_after_training(n_hidden, weight_decay: float, n_steps: int) -> float:
+    """Largest difference of any parameter, relative to the largest in its array."""
+    dataset = load_dataset("moons", seed=0, n_samples=500)
+    ours = MLP(2, n_hidden, 2, rng=np.random.default_rng(0))
+    theirs = TorchMLP(2, n_hidden, 2).double()
+    theirs.load_numpy_weights(ours.state_dict())
+    sgd = SGD(ours.linears, 0.05, momentum=0.9, weight_decay=weight_decay)
+    torch_sgd = torch.optim.SGD(
+        theirs.parameters(), lr=0.05, momentum=0.9, weight_decay=weight_decay
+    )
+    rng = np.random.default_rng(1)
+    for _ in range(n_steps):
+        chosen = rng.integers(0, len(dataset.x_train), 32)
+        x, y = dataset.x_train[chosen], dataset.y_train[chosen]
+        ours.backward(softmax_cross_entropy_gradient(ours.forward(x), np.eye(2)[y]))
+        sgd.step()
+        torch_sgd.zero_grad()
+        nn.functional.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        torch_sgd.step()
+    linears = [m for m in theirs.modules() if isinstance(m, nn.Linear)]
+    differences = []
+    for a, b in zip(ours.linears, linears, strict=True):
+        for mine, other in ((a.params["weight"], b.weight.T), (a.params["bias"], b.bias)):
+            other = other.detach().numpy()
+            differences.append(np.abs(mine - other).max() / np.abs(other).max())
+    return float(max(differences))
+
+
+def test_single_precision_stays_single(rng):
+    net = MLP(D, (8,), 3, rng=rng, dtype=np.float32)
+    logits = net.forward(rng.normal(size=(N, D)))
+    net.backward(logits)
+    SGD(net.linears, 0.1, momentum=0.9, weight_decay=0.1).step()
+    assert logits.dtype == np.float32
+    assert {v.dtype for m in net.linears for v in m.params.values()} == {np.dtype(np.float32)}
+
+
+def test_both_nets_flatten_images_and_have_the_sizes_of_the_report():
+    images = np.zeros((2, 3, 32, 32))
+    ours, theirs = MLP(3072, (512, 256, 128), 10), TorchMLP(3072, (512, 256, 128), 10)
+    expected = 3072 * 512 + 512 + 512 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10
+    assert ours.n_parameters == expected
+    assert sum(p.numel() for p in theirs.parameters()) == expected
+    assert ours.forward(images).shape == (2, 10)
+    assert theirs(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_dropout_acts_in_training_alone():
+    torch.manual_seed(0)
+    net, x = TorchMLP(D, (64,), 3, dropout=0.5), torch.randn(N, D)
+    assert not torch.equal(net(x), net(x))
+    net.eval()
+    assert torch.equal(net(x), net(x))
+
+
+def test_weights_of_another_shape_are_refused(rng):
+    state = MLP(D, (8,), 3, rng=rng).state_dict()
+    with pytest.raises(ValueError, match=r"0\.weight"):
+        MLP(D, (9,), 3, rng=rng).load_state_dict(state)
+
+
+@pytest.mark.parametrize("init", ["he", "pytorch", "normal"])
+def test_initial_weights_have_the_deviation_they_claim(init):
+    weight = Linear(400, 500, rng=np.random.default_rng(0), init=init).params["weight"]
+    expected = {"he": np.sqrt(2 / 400), "pytorch": 1 / np.sqrt(3 * 400), "normal": 0.01}[init]
+    assert weight.std() == pytest.approx(expected, rel=0.01)
+    assert abs(weight.mean()) < 4 * expected / np.sqrt(weight.size)

@@ -1,0 +1,302 @@
+"""The training loop: evaluation, early stopping, checkpoints, resumption, interruption, records."""
+
+import csv
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.batches import ArrayBatches
+from part1_mlp import train
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.early_stopping import EarlyStopping
+from training.errors import UsageError
+from training.record import HISTORY_COLUMNS, read_run, write_whole
+from training.schedule import learning_rate_at
+from training.script import ROOT
+from training.torch_learner import make_optimizer
+
+SCRIPT = ROOT / "part1_mlp" / "train.py"
+SHORT = ("--n_samples", 300, "--max_epochs", 4)
+# Everything random at once: dropout, mixup, batch normalisation, averaging, augmentation.
+IMAGES = ("--model", "pytorch", "--dataset", "cifar10", "--cifar10_md5", "skip",
+          "--dnn_hidden_units", "16,16", "--dropout", 0.2, "--batch_norm", "on", "--skip", "on",
+          "--mixup", 0.4, "--label_smoothing", 0.1, "--average_decay", 0.9, "--batch_size", 50,
+          "--max_epochs", 6, "--whiten", "on", "--views", 2)  # fmt: skip
+
+
+def final_weights(folder: Path) -> dict[str, np.ndarray]:
+    best = load_checkpoint(next(folder.glob("checkpoint.*")))["best"]
+    return {name: np.asarray(value) for name, value in best.items()}
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    first, second = final_weights(a), final_weights(b)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+# --- A whole run --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["numpy", "pytorch"])
+def test_a_run_leaves_its_four_files(model, run_main, tmp_path):
+    folder = tmp_path / "run"
+    code, out, err = run_main(
+        train.main, "train.py", "--model", model, *SHORT, "--run_dir", folder, "--seed", 5
+    )
+    assert (code, err) == (0, "")
+    assert str(folder) in out
+    config = json.loads((folder / "config.json").read_text())
+    assert (
+        config.items()
+        >= {"model": model, "dataset": "moons", "recipe": "report", "seed": 5}.items()
+    )
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == HISTORY_COLUMNS
+    result = json.loads((folder / "result.json").read_text())
+    best = min(rows, key=lambda row: float(row["val_loss"]))
+    assert result["best_step"] == int(best["step"])
+    assert result["test_accuracy"] == pytest.approx(float(best["test_accuracy"]))
+    assert result["test_loss"] == pytest.approx(float(best["test_loss"]), rel=1e-6)
+    assert (result["stopped_by"], result["epochs"], result["seed"]) == ("max_epochs", 4, 5)
+    assert result["parameters"] == 2 * 20 + 20 + 20 * 2 + 2
+
+
+@pytest.mark.parametrize("model", ["numpy", "pytorch"])
+@pytest.mark.parametrize(("dataset", "goal"), [("moons", 0.95), ("circles", 0.97)])
+def test_both_nets_learn_both_toy_sets(model, dataset, goal, run_main, tmp_path):
+    flags = ("--model", model, "--dataset", dataset, "--run_dir", tmp_path / "run")
+    assert run_main(train.main, "train.py", *flags)[0] == 0
+    assert read_run(tmp_path / "run").result["test_accuracy"] >= goal
+
+
+def test_equal_weights_and_batches_give_equal_curves(run_main, tmp_path):
+    for model in ("numpy", "pytorch"):
+        flags = ("--model", model, "--init", "he", "--precision", "float64")
+        run_main(train.main, "train.py", *flags, *SHORT, "--run_dir", tmp_path / model)
+    ours, theirs = (read_run(tmp_path / model).history for model in ("numpy", "pytorch"))
+    for name in ("train_loss", "val_loss", "test_loss", "test_accuracy"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", ["full", "1", "64"])
+def test_every_batch_size_takes_its_number_of_steps(batch_size, run_main, tmp_path):
+    folder = tmp_path / "run"
+    run_main(train.main, "train.py", *SHORT, "--batch_size", batch_size, "--run_dir", folder)
+    per_epoch = {"full": 1, "1": 180, "64": 3}[batch_size]
+    assert read_run(folder).result["steps"] == 4 * per_epoch
+
+
+def test_max_steps_and_eval_freq_count_steps(run_main, tmp_path):
+    flags = ("--max_steps", 25, "--eval_freq", 10, "--run_dir", tmp_path / "run")
+    run_main(train.main, "train.py", *flags)
+    run = read_run(tmp_path / "run")
+    assert run.history["step"].tolist() == [0, 10, 20, 25]
+    assert run.result["stopped_by"] == "max_steps"
+
+
+def test_cifar10_recipes_run_on_both_nets(run_main, tmp_path, tiny_cifar10):
+    for model in ("numpy", "pytorch"):
+        folder = tmp_path / model
+        flags = ("--model", model, "--dataset", "cifar10", "--data_dir", tiny_cifar10,
+                 "--cifar10_md5", "skip", "--max_epochs", 15, "--batch_size", 30,
+                 "--dnn_hidden_units", "32", "--learning_rate", 0.001,
+                 "--run_dir", folder)  # fmt: skip
+        assert run_main(train.main, "train.py", *flags)[0] == 0
+        history = read_run(folder).history
+        assert history["train_loss"][-1] < 0.8 * history["train_loss"][0]
+
+
+def test_dry_run_keeps_nothing(run_main, tmp_path, tiny_cifar10):
+    code, out, _ = run_main(
+        train.main, "train.py", *IMAGES, "--data_dir", tiny_cifar10, "--dry_run",
+        "--run_dir", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 0
+    assert "dry run" in out
+    assert not (tmp_path / "run").exists()
+
+
+# --- Early stopping -----------------------------------------------------------------------------
+
+
+def test_patience_counts_evaluations_without_a_new_best():
+    stopping = EarlyStopping(patience=2)
+    improved = [stopping.update(loss, i) for i, loss in enumerate([3.0, 2.0, 2.5, 2.0])]
+    assert improved == [True, True, False, False]
+    assert stopping.exhausted
+    assert (stopping.best_loss, stopping.best_step) == (2.0, 1)
+    assert not EarlyStopping(patience=None, waited=10**6).exhausted
+
+
+def test_early_stopping_keeps_the_best_weights_not_the_last(run_main, tmp_path):
+    flags = ("--learning_rate", 3, "--n_samples", 60, "--max_epochs", 500, "--patience", 5)
+    run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    assert run.result["stopped_by"] == "early_stopping"
+    losses = run.history["val_loss"]
+    assert len(losses) - 1 - np.argmin(losses) == 5
+    assert run.result["val_loss"] == pytest.approx(losses.min(), rel=1e-6)
+
+
+# --- Resumption ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["numpy", "images"])
+def test_killed_and_resumed_is_bit_for_bit_undisturbed(kind, tmp_path, tiny_cifar10):
+    flags = (
+        ("--momentum", 0.9, "--max_epochs", 60)
+        if kind == "numpy"
+        else (*IMAGES, "--data_dir", tiny_cifar10, "--max_epochs", 60)
+    )
+    command = [sys.executable, SCRIPT, *map(str, flags), "--quiet", "--checkpoint_seconds", "0.01"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run([*command, "--run_dir", whole], check=True, capture_output=True)
+    kills = 0
+    while not (broken / "result.json").exists():
+        process = subprocess.Popen(
+            [*command, "--run_dir", broken, "--resume"], stdout=subprocess.DEVNULL
+        )
+        if kills < 2:
+            kills += _kill_after_a_checkpoint(process, broken)
+        else:
+            assert process.wait() == 0
+    assert kills == 2
+    assert_same_weights(whole, broken)
+    a, b = read_run(whole).history, read_run(broken).history
+    for name in HISTORY_COLUMNS[:-1]:  # all but the seconds
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def _kill_after_a_checkpoint(process: subprocess.Popen, folder: Path) -> bool:
+    """SIGKILL the process once it has written a new checkpoint; False if it ended before."""
+
+    def written() -> float:
+        return max((f.stat().st_mtime for f in folder.glob("checkpoint.*")), default=0.0)
+
+    before = written()
+    while process.poll() is None and written() == before:
+        time.sleep(0.002)
+    killed = process.poll() is None
+    process.kill()
+    process.wait()
+    return killed and not (folder / "result.json").exists()
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, str(SCRIPT), "--max_epochs", "100000", "--eval_freq", "1000",
+               "--run_dir", str(folder), "--checkpoint_seconds", "0.2"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    while not (folder / "checkpoint.npz").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.startswith("interrupted at step ")
+    assert err.rstrip().endswith("--resume")
+    assert "Traceback" not in err
+
+
+def test_resuming_an_ended_run_repeats_its_summary(run_main, tmp_path):
+    flags = (*SHORT, "--run_dir", tmp_path / "run")
+    _, first, _ = run_main(train.main, "train.py", *flags)
+    code, second, err = run_main(train.main, "train.py", *flags, "--resume")
+    assert (code, second) == (0, first)
+    assert "ended already" in err
+
+
+def test_batches_go_on_from_any_step():
+    x = np.arange(50).reshape(50, 1)
+    batches = ArrayBatches(x, x[:, 0], (16,), seed=3)
+    for step in (0, 2, 5):
+        epoch, first = batches.position(step)
+        assert step == batches.steps_in(epoch) + first
+        expected = list(batches.epoch(epoch))[first:]
+        for (a, _), (b, _) in zip(batches.epoch(epoch, first), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_growing_batches_share_the_epochs():
+    x = np.arange(100)
+    batches = ArrayBatches(x, x, (10, 50), seed=0, max_epochs=4)
+    assert [len(list(batches.epoch(e))) for e in range(5)] == [10, 10, 2, 2, 2]
+    assert [batches.steps_in(e) for e in range(5)] == [0, 10, 20, 22, 24]
+    assert [batches.position(s) for s in (0, 19, 20, 23)] == [(0, 0), (1, 9), (2, 0), (3, 1)]
+
+
+# --- Divergence, files, schedules ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["numpy", "pytorch"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_divergence_is_said_and_keeps_finite_weights(model, run_main, tmp_path):
+    flags = ("--model", model, "--learning_rate", 1e12, "--run_dir", tmp_path / "run")
+    code, out, err = run_main(train.main, "train.py", *flags)
+    assert code == 1
+    assert err.startswith("diverged: the loss is")
+    assert "stopped by diverged" in out
+    assert all(np.isfinite(value).all() for value in final_weights(tmp_path / "run").values())
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path, monkeypatch):
+    write_whole(tmp_path / "file", "old")
+    monkeypatch.setattr("training.record.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28)))
+    with pytest.raises(OSError, match="28"):
+        write_whole(tmp_path / "file", "new")
+    assert [f.name for f in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+class _Harmful:
+    def __reduce__(self):
+        return os.system, ("exit 1",)
+
+
+@pytest.mark.parametrize("ending", ["npz", "pt"])
+def test_checkpoints_come_back_and_foreign_ones_are_refused(ending, tmp_path):
+    path = tmp_path / f"checkpoint.{ending}"
+    leaf = np.arange(3.0) if ending == "npz" else torch.arange(3.0)
+    save_checkpoint(path, {"net": {"w": leaf}, "progress": "{}"})
+    state = load_checkpoint(path)
+    np.testing.assert_array_equal(np.asarray(state["net"]["w"]), [0, 1, 2])
+    assert state["progress"] == "{}"
+    for content in (pickle.dumps(_Harmful()), b"", path.read_bytes()[:100]):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="broken or foreign checkpoint"):
+            load_checkpoint(path)
+
+
+def test_schedules_start_end_and_peak_where_they_should():
+    rates = {s: [learning_rate_at(i, 100, 0.5, s) for i in range(100)]
+             for s in ("constant", "cosine", "one_cycle")}  # fmt: skip
+    assert set(rates["constant"]) == {0.5}
+    assert rates["cosine"][0] == 0.5
+    assert rates["cosine"][50] == pytest.approx(0.25)
+    assert np.argmax(rates["one_cycle"]) in (9, 10)
+    assert max(rates["one_cycle"]) == pytest.approx(0.5)
+    assert rates["one_cycle"][0] < 0.1
+    assert max(rates["cosine"][-1], rates["one_cycle"][-1]) < 0.001
+    assert (np.diff(rates["cosine"]) < 0).all()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+def test_every_optimiser_lowers_a_loss(name):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = make_optimizer(name, [weight], learning_rate=0.01)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (weight**2).sum().backward()
+        optimizer.step()
+    assert float((weight.detach() ** 2).sum()) < 2.5
