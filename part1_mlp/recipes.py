@@ -34,9 +34,11 @@ CIFAR10_REPORT = TOY_REPORT | {
     "optimizer": "adamw",
     "learning_rate": 1e-3,
     "weight_decay": 1e-4,
-    "batch_size": (1024,),
-    "max_epochs": 300,
-    "eval_freq": None,
+    # The report leaves the batch size open. Growing it calms the last steps, which a learning rate
+    # that must stay 1e-3 cannot; each size gets 40 epochs.
+    "batch_size": (512, 1024, 2048, 4096, 8192),
+    "max_epochs": 200,
+    "eval_freq": 88,  # steps: an epoch of the smallest batch
     "patience": 10,
     "augment": True,
 }
@@ -46,11 +48,14 @@ CIFAR10_BEST = CIFAR10_REPORT | {
     "learning_rate": 2e-3,
     "weight_decay": 0.05,
     "schedule": "one_cycle",
+    "activation": "gelu",
+    "label_smoothing": 0.1,
     "batch_size": (512,),
-    "max_epochs": 300,
+    "max_epochs": 250,
+    "eval_freq": None,
     "patience": 0,
     "whiten": True,
-    "views": 50,
+    "views": 18,
 }
 # The NumPy MLP has no AdamW, dropout or batch normalisation: the nearest it can do.
 _NUMPY = {
@@ -64,6 +69,9 @@ _NUMPY = {
     "mixup": 0.0,
     "label_smoothing": 0.0,
     "activation": "relu",
+    "batch_size": (128,),
+    "max_epochs": 100,
+    "eval_freq": None,
 }
 RECIPES = {
     "toy report": TOY_REPORT,

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from training.captured_step import Gradient, capture_gradient, is_replayable
+
 EVALUATION_CHUNK = 2000  # samples at once: bounds the memory, not the result
 
 
@@ -73,6 +75,14 @@ class TorchLearner:
             if average_decay
             else None
         )
+        self._parameters = list(net.parameters())
+        settings = optimizer.param_groups[0]
+        self._is_plain_sgd = isinstance(optimizer, torch.optim.SGD) and not (
+            settings["momentum"] or settings["weight_decay"]
+        )
+        self._replays: dict[int, Gradient | None] | None = (
+            {} if is_replayable(net) and not mixup and not average_decay else None
+        )
         net.train()
 
     @property
@@ -92,21 +102,41 @@ class TorchLearner:
 
     def train_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """One step on prepared inputs (N, ...) and labels (N,)."""
+        if self._replays is not None and self._replay_step(x, y):
+            return
         self.optimizer.zero_grad(set_to_none=True)
         self._loss(x, y).backward()
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.net)
 
+    def _replay_step(self, x: torch.Tensor, y: torch.Tensor) -> bool:
+        """The same step by a captured gradient; False if there is none for this batch size."""
+        if len(x) not in self._replays:
+            self._replays[len(x)] = capture_gradient(self.net, self._smoothed, x, y)
+        replay = self._replays[len(x)]
+        if replay is None:
+            return False
+        with torch.no_grad():
+            gradients = replay(x, y, *self._parameters)
+            if self._is_plain_sgd:
+                torch._foreach_add_(self._parameters, gradients, alpha=-self.learning_rate)
+                return True
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        return True
+
+    def _smoothed(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not self.mixup:
-            return F.cross_entropy(self.net(x), y, label_smoothing=self.label_smoothing)
+            return self._smoothed(self.net(x), y)
         share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
         partner = torch.randperm(len(x), device=x.device)
         logits = self.net(torch.lerp(x[partner], x, share))
-        return share * F.cross_entropy(logits, y, label_smoothing=self.label_smoothing) + (
-            1 - share
-        ) * F.cross_entropy(logits, y[partner], label_smoothing=self.label_smoothing)
+        return share * self._smoothed(logits, y) + (1 - share) * self._smoothed(logits, y[partner])
 
     @torch.no_grad()
     def evaluate(self, split: str, *, final: bool = False) -> tuple[float, float]:
