@@ -22,7 +22,7 @@ from tqdm import tqdm
 from data import DataError
 from figures import experiments, part1
 from figures.experiments import Experiment
-from figures.results import results_table, update_readme
+from figures.results import benchmark_table, results_table, update_readme
 from training.curves import FORMATS, save_figure
 from training.errors import UsageError
 from training.flags import Parser, number
@@ -32,6 +32,7 @@ from training.script import ROOT, one_line_errors
 HERE = Path(__file__).resolve().parent
 RETRAIN_DIR = ROOT / "runs" / "retrain"  # where runs live until they are whole
 QUICK_DIR = ROOT / "runs" / "quick"
+BENCHMARK = ROOT / "tests" / "benchmarks" / "part1.json"
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
 
 
@@ -190,7 +191,8 @@ def main() -> int:
             print(path)
     if not args.quick and out == HERE:
         folders = sorted(path for path in records.iterdir() if path.is_dir())
-        update_readme(ROOT / "README.md", results_table(map(read_run, folders)))
+        update_readme(ROOT / "README.md", "results", results_table(map(read_run, folders)))
+        update_readme(ROOT / "README.md", "speeds", benchmark_table(BENCHMARK))
     return 0
 
 

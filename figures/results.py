@@ -1,5 +1,6 @@
 """The tables of numbers in the README, written from the records."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import numpy as np
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from training.record import RunRecord, write_whole
 
-BEGIN, END = "<!-- results: written by figures/regenerate.py -->", "<!-- end of results -->"
 PUBLISHED = {"mlp_pytorch_cifar10_report": 0.5666}  # the report's own test accuracy
 
 
@@ -42,9 +42,33 @@ def _yardstick(name: str, run: RunRecord) -> str:
     return f"published {PUBLISHED[name]:.4f}" if name in PUBLISHED else ""
 
 
-def update_readme(readme: Path, table: str) -> None:
-    """Put the table between its two marks in the README."""
-    text = readme.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_whole(readme, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+def benchmark_table(path: Path) -> str:
+    """A Markdown table of a benchmark's rows, and the machine that they were measured on."""
+    content = json.loads(path.read_text())
+    lines = ["| what | ours | against | theirs | ratio | goal |", "| --- " * 6 + "|"]
+    for row in content["rows"]:
+        lines.append(
+            f"| {row['what']} | {row['ours']:.4g} {row['unit']} | {row['against']} "
+            f"| {row['theirs']:.4g} {row['unit']} | {row['ratio']:.3g} | {row['goal']} |"
+        )
+    machine = content["machine"]
+    lines += [
+        "",
+        f"Medians of {machine['repeats']}, {machine['cores']} cores ({machine['machine']}, "
+        f"{machine['cpu_capability']}), Python {machine['python']}, NumPy {machine['numpy']}, "
+        f"PyTorch {machine['torch']}.",
+    ]
+    return "\n".join(lines)
+
+
+def update_readme(readme: Path, section: str, table: str) -> None:
+    """Put the table between the two marks of its section in the README."""
+    begin, end = marks(section)
+    before, _, rest = readme.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    write_whole(readme, f"{before}{begin}\n\n{table}\n\n{end}{after}")
+
+
+def marks(section: str) -> tuple[str, str]:
+    """What stands before and after a generated table."""
+    return f"<!-- {section}: written by figures/regenerate.py -->", f"<!-- end of {section} -->"

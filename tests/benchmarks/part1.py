@@ -1,0 +1,273 @@
+"""Speed and exactness of part 1, against scikit-learn, plain PyTorch and torchvision.
+
+    python tests/benchmarks/part1.py --data_dir DIR
+
+Run it on an idle machine. It prints a table and writes it to tests/benchmarks/part1.json, from
+where figures/regenerate.py takes it into the README.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import CIFAR10
+
+from data import load_dataset
+from data.batches import ImageBatches
+from data.cifar10 import MEAN, STD
+from part1_mlp import train
+from part1_mlp.mlp_pytorch import MLP as TorchMLP
+from tests.test_part1 import largest_difference_after_training
+from training.record import RunFolder, write_whole
+from training.run import Run
+from training.script import make_plan
+
+OUTPUT = Path(__file__).with_suffix(".json")
+REPEATS = 5
+TOY_EPOCHS = 100
+WIDTHS = (512, 256, 128)
+
+
+def median_seconds(*timed: Callable[[], float]) -> list[float]:
+    """Median of REPEATS measurements of each, taken in turn so that all see the same machine."""
+    for measure in timed:
+        measure()  # once for nothing: imports, caches, captured graphs
+    samples = [[measure() for measure in timed] for _ in range(REPEATS)]
+    return [statistics.median(column) for column in zip(*samples, strict=True)]
+
+
+def clock(work: Callable[[], object]) -> float:
+    """Seconds that the work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def our_seconds_per_step(*flags: str) -> float:
+    """Train with train.py's own code, evaluating at the first and the last step alone."""
+    args = train.parse([*flags, "--eval_freq", "1000000000", "--quiet"])
+    learner, batches = train.make_learner(args)
+    plan = make_plan(args, batches)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Run(learner, batches, plan, RunFolder(Path(scratch)))
+        run._evaluate = lambda bar: run.history.append({})  # steps are timed, not evaluations
+        run._finish = lambda stopped_by: {}
+        return clock(run.train) / plan.total_steps
+
+
+def sklearn_seconds_per_step(
+    x: np.ndarray, y: np.ndarray, hidden, batch: int, epochs: int
+) -> float:
+    """Train scikit-learn's MLPClassifier with plain SGD."""
+    net = MLPClassifier(hidden, solver="sgd", batch_size=batch, learning_rate_init=0.01, alpha=0.0,
+                        momentum=0.0, max_iter=epochs, n_iter_no_change=10**6, tol=0.0)  # fmt: skip
+    steps = epochs * -(-len(x) // batch)
+    return clock(lambda: net.fit(x, y)) / steps
+
+
+def plain_seconds_per_step(x: torch.Tensor, y: torch.Tensor, hidden, batch: int, epochs: int):
+    """The loop of every tutorial: zero_grad, forward, loss.item(), backward, step."""
+    sizes = [x.shape[1], *hidden]
+    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.ReLU())]
+    net = nn.Sequential(*layers, nn.Linear(sizes[-1], int(y.max()) + 1))
+    optimizer, criterion = torch.optim.SGD(net.parameters(), lr=0.01), nn.CrossEntropyLoss()
+
+    def work() -> None:
+        for _ in range(epochs):
+            order = torch.randperm(len(x))
+            for start in range(0, len(x), batch):
+                chosen = order[start : start + batch]
+                optimizer.zero_grad()
+                loss = criterion(net(x[chosen]), y[chosen])
+                loss.item()
+                loss.backward()
+                optimizer.step()
+
+    return clock(work) / (epochs * -(-len(x) // batch))
+
+
+def torchvision_images_per_second(root: Path, n_images: int) -> float:
+    """The usual pipeline: PIL transforms, DataLoader with 2 workers, the same net and AdamW."""
+    pipeline = transforms.Compose([
+        transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4),
+        transforms.ToTensor(), transforms.Normalize(MEAN, STD),
+    ])  # fmt: skip
+    dataset = torch.utils.data.Subset(CIFAR10(root, transform=pipeline), range(n_images))
+    loader = DataLoader(dataset, batch_size=128, shuffle=True, num_workers=2)
+    net = TorchMLP(3072, WIDTHS, 10, dropout=0.1)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-4)
+
+    def epoch() -> None:
+        for x, y in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+
+    return n_images / clock(epoch)
+
+
+def our_images_per_second(n_images: int, data_dir: Path) -> float:
+    """The same training through train.py's own code."""
+    seconds = our_seconds_per_step(
+        "--model", "pytorch", "--dataset", "cifar10", "--batch_size", "128", "--max_epochs", "1",
+        "--data_dir", str(data_dir),
+    )  # fmt: skip
+    return n_images / (seconds * -(-n_images // 128))
+
+
+def augmentation_share(data_dir: Path) -> tuple[float, float]:
+    """Milliseconds of a step's augmentation (normalisation included) and of the step itself."""
+    args = train.parse(["--model", "pytorch", "--dataset", "cifar10", "--batch_size", "128",
+                        "--data_dir", str(data_dir)])  # fmt: skip
+    learner, batches = train.make_learner(args)
+    assert isinstance(batches, ImageBatches)
+    drawn = list(zip(range(50), batches.epoch(0), strict=False))
+
+    def draw() -> float:
+        return clock(lambda: list(zip(range(50), batches.epoch(1), strict=False))) / 51
+
+    def step() -> float:
+        return clock(lambda: [learner.train_step(x, y) for _, (x, y) in drawn]) / 50
+
+    drawing, stepping = median_seconds(draw, step)
+    return 1e3 * drawing, 1e3 * stepping
+
+
+def toy_rows() -> list[dict]:
+    """2-20-2 on moons, batch 32, plain SGD."""
+    common = ("--max_epochs", str(TOY_EPOCHS), "--dataset", "moons", "--learning_rate", "0.01")
+    x, y = load_dataset("moons", seed=0).split("train")
+    tx, ty = torch.from_numpy(x).float(), torch.from_numpy(y)
+    threads = torch.get_num_threads()
+
+    def with_threads(n: int, measure: Callable[[], float]) -> float:
+        torch.set_num_threads(n)
+        return measure()
+
+    numpy, sklearn, ours, plain = median_seconds(
+        lambda: our_seconds_per_step("--model", "numpy", *common),
+        lambda: sklearn_seconds_per_step(x, y, (20,), 32, TOY_EPOCHS),
+        lambda: our_seconds_per_step("--model", "pytorch", *common),
+        lambda: with_threads(
+            threads, lambda: plain_seconds_per_step(tx, ty, (20,), 32, TOY_EPOCHS)
+        ),
+    )
+    torch.set_num_threads(threads)
+    return [
+        row("NumPy MLP 2-20-2, batch 32, SGD: a step", "us", numpy * 1e6, "MLPClassifier",
+            sklearn * 1e6, sklearn / numpy, "at least 6"),
+        row("PyTorch MLP 2-20-2, batch 32, SGD: a step", "us", ours * 1e6, "the plain loop",
+            plain * 1e6, plain / ours, "at least 3"),
+    ]  # fmt: skip
+
+
+def wide_rows() -> list[dict]:
+    """3072-512-256-128-10 on made-up float32 inputs, batch 128, plain SGD."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(128 * 30, 3072)).astype(np.float32)
+    y = rng.integers(0, 10, len(x))
+    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+    one_hot = np.eye(10, dtype=np.float32)
+    from part1_mlp.mlp_numpy import MLP, SGD
+    from part1_mlp.numpy_learner import NumpyLearner
+
+    net = MLP(3072, WIDTHS, 10, rng=rng, dtype=np.float32)
+    learner = NumpyLearner(net, SGD(net.linears, 0.01), {}, len(one_hot))
+
+    def ours() -> float:
+        def work() -> None:
+            for start in range(0, len(x), 128):
+                learner.train_step(x[start : start + 128], y[start : start + 128])
+
+        return clock(work) / 30
+
+    numpy, sklearn, plain = median_seconds(
+        ours,
+        lambda: sklearn_seconds_per_step(x, y, WIDTHS, 128, 1),
+        lambda: plain_seconds_per_step(tx, ty, WIDTHS, 128, 1),
+    )
+    name = "NumPy MLP 3072-512-256-128-10, batch 128, float32: a step"
+    return [
+        row(name, "ms", numpy * 1e3, "MLPClassifier", sklearn * 1e3, sklearn / numpy,
+            "at least 1.5"),
+        row(name, "ms", numpy * 1e3, "PyTorch, plain loop", plain * 1e3, numpy / plain,
+            "at most 1.15 of its time"),
+    ]  # fmt: skip
+
+
+def cifar10_rows(data_dir: Path) -> list[dict]:
+    """Training on CIFAR-10 with augmentation, recipe report, batch 128."""
+    n_images = 45_000
+    ours, theirs = median_seconds(
+        lambda: our_images_per_second(n_images, data_dir),
+        lambda: torchvision_images_per_second(data_dir, n_images),
+    )
+    drawing, stepping = augmentation_share(data_dir)
+    return [
+        row("CIFAR-10 MLP, recipe report, batch 128: images a second", "", ours,
+            "torchvision and DataLoader, 2 workers", theirs, ours / theirs, "at least 4"),
+        row("augmentation of a batch of 128", "ms", drawing, "the MLP's own step", stepping,
+            drawing / stepping, "at most 0.15 of its time"),
+    ]  # fmt: skip
+
+
+def exactness_rows() -> list[dict]:
+    """NumPy against PyTorch after 300 steps of SGD with momentum in float64."""
+    worst = max(largest_difference_after_training(hidden, 0.0, 300)
+                for hidden in ((20,), (32, 16), (16, 16, 16, 16)))  # fmt: skip
+    return [row("NumPy MLP, three depths, 300 steps, float64: largest relative difference of a "
+                "parameter", "", worst, "PyTorch", 0.0, worst, "below 1e-9")]  # fmt: skip
+
+
+def row(what, unit, ours, against, theirs, ratio, goal) -> dict:
+    """One line of the table."""
+    return {"what": what, "unit": unit, "ours": ours, "against": against, "theirs": theirs,
+            "ratio": ratio, "goal": goal}  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        default=os.environ.get("CIFAR10_DIR"),
+        help="where CIFAR-10 lies (default: $CIFAR10_DIR); without it, no images",
+    )
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    rows = [*toy_rows(), *wide_rows(), *exactness_rows()]
+    if args.data_dir:
+        rows += cifar10_rows(Path(args.data_dir))
+    for r in rows:
+        print(f"{r['what']}: {r['ours']:.4g} {r['unit']}; {r['against']}: {r['theirs']:.4g} "
+              f"{r['unit']}; ratio {r['ratio']:.3g} (goal: {r['goal']})")  # fmt: skip
+    machine = {
+        "cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
+        "numpy": np.__version__, "torch": torch.__version__, "repeats": REPEATS,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }  # fmt: skip
+    write_whole(OUTPUT, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

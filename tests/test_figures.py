@@ -1,0 +1,171 @@
+"""The figures: drawn from whole records, the same every time, captions and numbers to match."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from data.toy import DEFAULT_NOISE, bayes_accuracy
+from figures import regenerate
+from figures.experiments import Experiment
+from figures.results import benchmark_table, marks, results_table, update_readme
+from part1_mlp import plot, train
+from training.record import read_run
+from training.script import ROOT
+
+RECORDS = ROOT / "figures" / "records"
+TOY_GOALS = {"circles": 0.97, "moons": 0.96}
+
+
+def records(prefix: str) -> list:
+    return [read_run(folder) for folder in sorted(RECORDS.glob(f"{prefix}*"))]
+
+
+# --- The committed records ------------------------------------------------------------------------
+
+
+def test_every_figure_has_its_records_and_they_hold_no_weights():
+    wanted = {run.record for picture in regenerate.pictures().values() for run in picture.runs}
+    assert {folder.name for folder in RECORDS.iterdir()} == wanted
+    for name in wanted:
+        files = {file.name for file in (RECORDS / name).iterdir()}
+        assert files == {"config.json", "history.csv", "result.json"}
+        config = read_run(RECORDS / name).config
+        assert config["run_dir"] is None
+        assert config["data_dir"] is None
+
+
+def test_records_were_made_with_the_flags_that_the_captions_tell():
+    for picture in regenerate.pictures().values():
+        for run in picture.runs:
+            args = vars(train.parse(list(run.flags)))
+            config = read_run(RECORDS / run.record).config
+            for name, value in args.items():
+                if name not in ("run_dir", "data_dir", "resume", "quiet"):
+                    value = list(value) if isinstance(value, tuple) else value
+                    assert config[name] == value, f"{run.record}: {name}"
+
+
+def test_results_agree_with_the_histories():
+    for run in records(""):
+        best = int(np.argmin(run.history["val_loss"]))
+        assert run.history["step"][best] == run.result["best_step"], run.path
+        if run.config["views"] == 1:
+            recorded = run.history["test_accuracy"][best]
+            assert run.result["test_accuracy"] == pytest.approx(recorded, abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["numpy", "pytorch"])
+@pytest.mark.parametrize("dataset", ["moons", "circles"])
+def test_toy_records_reach_the_goal_or_the_best_possible(model, dataset):
+    runs = records(f"mlp_{model}_{dataset}_report")
+    assert len(runs) == 5
+    goal = min(TOY_GOALS[dataset], bayes_accuracy(dataset, DEFAULT_NOISE[dataset]))
+    assert np.mean([run.result["test_accuracy"] for run in runs]) >= goal
+
+
+def test_cifar10_report_records_keep_every_fixed_fact():
+    runs = records("mlp_pytorch_cifar10_report")
+    assert [run.config["seed"] for run in runs] == [0, 1, 2]
+    fixed = {"dnn_hidden_units": [512, 256, 128], "dropout": 0.1, "optimizer": "adamw",
+             "learning_rate": 1e-3, "weight_decay": 1e-4, "schedule": "constant", "patience": 10,
+             "augment": True, "batch_norm": False, "whiten": False, "activation": "relu",
+             "label_smoothing": 0.0, "mixup": 0.0, "average_decay": 0.0, "views": 1}  # fmt: skip
+    for run in runs:
+        assert run.config.items() >= fixed.items()
+
+
+# --- Drawing --------------------------------------------------------------------------------------
+
+
+def test_redrawing_changes_no_byte(run_main, tmp_path):
+    for out in ("a", "b"):
+        code, _, err = run_main(
+            regenerate.main,
+            "regenerate.py",
+            "--out",
+            tmp_path / out,
+            "--format",
+            "png",
+            "pdf",
+            "svg",
+        )
+        assert (code, err) == (0, "")
+    first = sorted((tmp_path / "a").iterdir())
+    assert len(first) == 4 * len(regenerate.pictures())  # three formats and a caption
+    for path in first:
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_captions_name_every_run_with_its_accuracy(run_main, tmp_path):
+    run_main(regenerate.main, "regenerate.py", "--only", "2", "--out", tmp_path, "--format", "png")
+    caption = (tmp_path / "figure2.txt").read_text()
+    for run in records("mlp_numpy_circles") + records("mlp_pytorch_circles"):
+        accuracy = f"{run.result['test_accuracy']:.4f}"
+        assert re.search(f"^{run.path.name}: test accuracy {accuracy} .*--seed", caption, re.M)
+    assert not (tmp_path / "figure3.png").exists()
+
+
+def test_committed_captions_are_those_of_the_records():
+    for name, picture in regenerate.pictures().items():
+        stem = f"figure{name}" if name.isdigit() else name
+        caption = (ROOT / "figures" / f"{stem}.txt").read_text()
+        for run in picture.runs:
+            accuracy = read_run(RECORDS / run.record).result["test_accuracy"]
+            assert f"{run.record}: test accuracy {accuracy:.4f}" in caption
+
+
+def test_readme_holds_the_numbers_of_the_records():
+    readme = (ROOT / "README.md").read_text()
+    tables = {
+        "results": results_table(records("")),
+        "speeds": benchmark_table(regenerate.BENCHMARK),
+    }
+    for section, table in tables.items():
+        begin, end = marks(section)
+        assert f"{begin}\n\n{table}\n\n{end}" in readme
+
+
+def test_update_readme_touches_nothing_else(tmp_path):
+    readme = tmp_path / "README.md"
+    begin, end = marks("results")
+    readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    update_readme(readme, "results", "| new |")
+    assert readme.read_text() == f"before\n{begin}\n\n| new |\n\n{end}\nafter\n"
+
+
+def test_retraining_keeps_a_record_without_weights_and_paths(run_main, tmp_path, monkeypatch):
+    flags = ("--dataset", "moons", "--n_samples", "100", "--max_epochs", "2")
+    run = Experiment("mlp_numpy_moons_report_seed0", "part1_mlp/train.py", flags, ())
+    monkeypatch.setattr(regenerate, "RETRAIN_DIR", tmp_path / "retrain")
+    regenerate.retrain([run], tmp_path / "records", jobs=1, extra=())
+    record = tmp_path / "records" / run.record
+    assert {f.name for f in record.iterdir()} == {"config.json", "history.csv", "result.json"}
+    assert json.loads((record / "config.json").read_text())["run_dir"] is None
+    assert list((tmp_path / "retrain").iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [("--only", "9"), ("--jobs", "0"), ("--format", "bmp")])
+def test_bad_flags(flags, run_main):
+    code, _, err = run_main(regenerate.main, "regenerate.py", *flags)
+    assert code == 2
+    assert flags[0] in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("model", ["numpy", "pytorch"])
+def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp_path):
+    folder = tmp_path / "run"
+    flags = ("--model", model, "--max_epochs", 5, "--run_dir", folder)
+    run_main(train.main, "train.py", *flags)
+    code, out, _ = run_main(plot.main, "plot.py", folder)
+    names = {"curves.png", "curves.pdf", "boundary.png", "boundary.pdf"}
+    assert code == 0
+    assert names <= {file.name for file in folder.iterdir()}
+    assert out.count("\n") == 4
+    run = read_run(folder)
+    dataset = train.load_dataset("moons", seed=0)
+    predicted = plot.predict_probability(run, dataset.x_test) > 0.5
+    accuracy = (predicted == dataset.y_test).mean()
+    assert accuracy == pytest.approx(run.result["test_accuracy"], abs=2e-3)  # float32 against 64
