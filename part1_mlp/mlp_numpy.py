@@ -82,7 +82,7 @@ class MLP:
                 given = state.get(f"{i}.{name}")
                 if given is None or given.shape != value.shape:
                     raise ValueError(f"no {i}.{name} of shape {value.shape} in the given weights")
-                linear.params[name] = given.astype(self.dtype)
+                value[...] = given
 
 
 class SGD:
@@ -103,20 +103,45 @@ class SGD:
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
-        self.velocity: list[dict[str, np.ndarray]] = [{} for _ in linears]
+        self.velocity: np.ndarray | None = None  # of all parameters; None before the first step
+        self._pool()
 
     def step(self) -> None:
         """Change every parameter in place by its gradient."""
-        for linear, velocity in zip(self.linears, self.velocity, strict=True):
-            for name, value in linear.params.items():
-                update = linear.grads[name]
-                if self.weight_decay:
-                    update = update + self.weight_decay * value
-                if self.momentum:
-                    if name in velocity:
-                        velocity[name] *= self.momentum
-                        velocity[name] += update
-                    else:
-                        velocity[name] = update.copy()
-                    update = velocity[name]
-                value -= self.learning_rate * update
+        if not self._is_pooled():
+            self._pool()
+        update = self._gradients
+        if self.weight_decay:
+            update = update + self.weight_decay * self._values
+        if self.momentum:
+            if self.velocity is None:
+                self.velocity = update.copy()
+            else:
+                self.velocity *= self.momentum
+                self.velocity += update
+            update = self.velocity
+        self._values -= np.multiply(update, self.learning_rate, out=self._scaled)
+
+    def _pool(self) -> None:
+        """Move all parameters into one array, and all gradients into another.
+
+        The layers keep views of them, so that a few operations update all layers at once.
+        """
+        arrays = [(linear, name) for linear in self.linears for name in linear.params]
+        self._values = np.concatenate([linear.params[name].ravel() for linear, name in arrays])
+        self._gradients = np.concatenate([linear.grads[name].ravel() for linear, name in arrays])
+        self._scaled = np.empty_like(self._values)
+        start = 0
+        for linear, name in arrays:
+            shape, stop = linear.params[name].shape, start + linear.params[name].size
+            linear.params[name] = self._values[start:stop].reshape(shape)
+            linear.grads[name] = self._gradients[start:stop].reshape(shape)
+            start = stop
+
+    def _is_pooled(self) -> bool:
+        """Whether nobody has replaced an array of a layer by another since."""
+        return all(
+            value.base is self._values and linear.grads[name].base is self._gradients
+            for linear in self.linears
+            for name, value in linear.params.items()
+        )

@@ -46,9 +46,9 @@ class NumpyLearner:
         self.optimizer.learning_rate = value
 
     def train_step(self, x: np.ndarray, y: np.ndarray) -> None:
-        """One step of SGD on inputs (N, ...) and labels (N,)."""
+        """One step of SGD on inputs (N, ...) and labels (N,), arrays or CPU tensors."""
         logits = self.net.forward(np.asarray(x))
-        self.net.backward(softmax_cross_entropy_gradient(logits, self._one_hot[np.asarray(y)]))
+        self.net.backward(softmax_cross_entropy_gradient(logits, self._one_hot.take(y, axis=0)))
         self.optimizer.step()
 
     def evaluate(self, split: str, *, final: bool = False) -> tuple[float, float]:
@@ -77,16 +77,11 @@ class NumpyLearner:
         self.net.load_state_dict(weights)
 
     def state_dict(self) -> dict:
-        """Parameters and velocities."""
-        return {
-            "net": self.net.state_dict(),
-            "velocity": {str(i): dict(v) for i, v in enumerate(self.optimizer.velocity)},
-        }
+        """Parameters and, once there is one, the velocity."""
+        velocity = self.optimizer.velocity
+        return {"net": self.net.state_dict()} | ({} if velocity is None else {"velocity": velocity})
 
     def load_state_dict(self, state: dict) -> None:
         """Go back to such a state."""
         self.net.load_state_dict(state["net"])
-        velocity = state.get("velocity", {})  # absent from the file before the first step
-        self.optimizer.velocity = [
-            dict(velocity.get(str(i), {})) for i in range(len(self.optimizer.velocity))
-        ]
+        self.optimizer.velocity = state.get("velocity")

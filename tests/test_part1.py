@@ -177,6 +177,16 @@ def largest_difference_after_training(n_hidden, weight_decay: float, n_steps: in
     return float(max(differences))
 
 
+def test_sgd_updates_arrays_that_were_put_in_place_of_others(rng):
+    net = MLP(D, (), 3, rng=rng)
+    sgd, (linear,) = SGD(net.linears, 0.5), net.linears
+    linear.params["weight"], linear.grads["weight"] = np.ones((D, 3)), np.full((D, 3), 0.2)
+    linear.grads["bias"] = np.ones(3)
+    sgd.step()
+    np.testing.assert_allclose(linear.params["weight"], 0.9)
+    np.testing.assert_allclose(linear.params["bias"], -0.5)
+
+
 def test_single_precision_stays_single(rng):
     net = MLP(D, (8,), 3, rng=rng, dtype=np.float32)
     logits = net.forward(rng.normal(size=(N, D)))

@@ -128,6 +128,23 @@ def test_dry_run_keeps_nothing(run_main, tmp_path, tiny_cifar10):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_replayed_steps_are_autograds_steps(optimizer, monkeypatch):
+    flags = ["--model", "pytorch", "--optimizer", optimizer, "--precision", "float64",
+             "--dnn_hidden_units", "20,10", "--activation", "gelu", "--label_smoothing", "0.1"]  # fmt: skip
+    args = train.parse(flags)
+    replayed, batches = train.make_learner(args)
+    monkeypatch.setattr("training.torch_learner.is_replayable", lambda net: False)
+    eager, _ = train.make_learner(args)
+    for x, y in batches.epoch(0):
+        replayed.train_step(x, y)
+        eager.train_step(x, y)
+    assert replayed._replay is not None
+    assert eager._replay is None
+    for a, b in zip(replayed.weights().values(), eager.weights().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
 # --- Early stopping -----------------------------------------------------------------------------
 
 

@@ -76,13 +76,9 @@ class TorchLearner:
             else None
         )
         self._parameters = list(net.parameters())
-        settings = optimizer.param_groups[0]
-        self._is_plain_sgd = isinstance(optimizer, torch.optim.SGD) and not (
-            settings["momentum"] or settings["weight_decay"]
-        )
-        self._replays: dict[int, Gradient | None] | None = (
-            {} if is_replayable(net) and not mixup and not average_decay else None
-        )
+        self._may_replay = is_replayable(net) and not mixup and not average_decay
+        self._replay: Gradient | None = None
+        self._replay_size = 0
         net.train()
 
     @property
@@ -102,7 +98,12 @@ class TorchLearner:
 
     def train_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """One step on prepared inputs (N, ...) and labels (N,)."""
-        if self._replays is not None and self._replay_step(x, y):
+        if self._may_replay:
+            self._may_replay = False
+            self._replay = capture_gradient(self.net, self._smoothed, x, y)
+            self._replay_size = len(x)
+        if self._replay and len(x) == self._replay_size:
+            self._replay_step(x, y)
             return
         self.optimizer.zero_grad(set_to_none=True)
         self._loss(x, y).backward()
@@ -110,22 +111,22 @@ class TorchLearner:
         if self.average:
             self.average.update_parameters(self.net)
 
-    def _replay_step(self, x: torch.Tensor, y: torch.Tensor) -> bool:
-        """The same step by a captured gradient; False if there is none for this batch size."""
-        if len(x) not in self._replays:
-            self._replays[len(x)] = capture_gradient(self.net, self._smoothed, x, y)
-        replay = self._replays[len(x)]
-        if replay is None:
-            return False
+    def _replay_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """The same step with the captured gradient."""
+        settings = self.optimizer.param_groups[0]
+        plain = isinstance(self.optimizer, torch.optim.SGD) and not (
+            settings["momentum"] or settings["weight_decay"]
+        )
+        if plain:
+            with torch.inference_mode():
+                gradients = self._replay(x, y, *self._parameters)
+                torch._foreach_add_(self._parameters, gradients, alpha=-settings["lr"])
+            return
         with torch.no_grad():
-            gradients = replay(x, y, *self._parameters)
-            if self._is_plain_sgd:
-                torch._foreach_add_(self._parameters, gradients, alpha=-self.learning_rate)
-                return True
+            gradients = self._replay(x, y, *self._parameters)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
-        return True
 
     def _smoothed(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
