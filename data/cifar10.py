@@ -11,13 +11,11 @@ import os
 import pickle
 import tarfile
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 
+from data.download import DownloadError, download, md5_of
 from data.errors import DataError
 
 HERE = Path(__file__).resolve().parent
@@ -45,8 +43,6 @@ MD5 = {  # as published with the data set
 # report gives them; the deviations are those of the images' own means, a long-lived convention.
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
-DOWNLOAD_ATTEMPTS = 4
-TIMEOUT_SECONDS = 60
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -72,7 +68,7 @@ def load_cifar10(
     """
     source = _find(data_dir)
     if source is None:
-        source = _download(DEFAULT_DIR / ARCHIVE, url or URL)
+        source = _fetch_archive(url or URL)
     return _load_cached(source, check_md5)
 
 
@@ -107,6 +103,19 @@ def _source_in(folder: Path, label: str | None) -> Path | None:
     return None
 
 
+def _fetch_archive(url: str) -> Path:
+    try:
+        download(DEFAULT_DIR / ARCHIVE, url, MD5[ARCHIVE])
+    except DownloadError as error:
+        raise DataError(
+            f"CIFAR-10 is not here and could not be fetched ({error}); either put {ARCHIVE} or "
+            f"{BATCH_FOLDER}/ into {DEFAULT_DIR}, or name a folder that holds one of them (or "
+            "image folders) with --data_dir or $CIFAR10_DIR, or name a mirror of the archive "
+            "with --cifar10_url"
+        ) from error
+    return DEFAULT_DIR / ARCHIVE
+
+
 # --- Decoding -------------------------------------------------------------------------------------
 
 
@@ -139,6 +148,8 @@ def _write_cache(path: Path, arrays: Arrays) -> None:
                 np.save(file, array)
             file.flush()
             os.fsync(file.fileno())
+            for earlier in path.parent.glob("cifar10-*.npy"):  # 184 MB each: keep one
+                earlier.unlink()
             os.replace(file.name, path)
         except BaseException:
             os.unlink(file.name)
@@ -174,7 +185,7 @@ def _folder_reader(folder: Path, check_md5: bool):
 def _archive_reader(archive: Path, check_md5: bool):
     if check_md5:
         with archive.open("rb") as file:
-            _verify(archive, _md5(file), MD5[ARCHIVE])
+            _verify(archive, md5_of(file), MD5[ARCHIVE])
     contents: dict[str, bytes] = {}
     try:
         with tarfile.open(archive) as tar:
@@ -190,13 +201,6 @@ def _archive_reader(archive: Path, check_md5: bool):
         return f"{archive}/{name}", contents[name]
 
     return read
-
-
-def _md5(file: io.BufferedIOBase) -> str:
-    digest = hashlib.md5()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _verify(path: Path, found: str, expected: str) -> None:
@@ -267,61 +271,3 @@ def _decode_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
             images.append(pixels.transpose(2, 0, 1))
             labels.append(label)
     return np.stack(images), np.array(labels, dtype=np.int64)
-
-
-# --- Downloading ----------------------------------------------------------------------------------
-
-
-def _download(archive: Path, url: str) -> Path:
-    """Fetch the archive to `archive`, going on where a broken download stopped."""
-    part = archive.with_name(archive.name + ".part")
-    reason = "unknown"
-    for attempt in range(DOWNLOAD_ATTEMPTS):
-        if attempt:
-            time.sleep(min(2**attempt, 10))
-        try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            _fetch(url, part)
-            with part.open("rb") as file:
-                found = _md5(file)
-            if found == MD5[ARCHIVE]:
-                os.replace(part, archive)
-                return archive
-            part.unlink()  # whole but wrong: going on from it cannot help
-            reason = f"md5 of the download is {found}"
-        except (OSError, ValueError) as error:  # URLError, time-outs and a full disk among them
-            reason = str(error) or type(error).__name__
-    raise DataError(
-        f"CIFAR-10 is not here and {url} failed {DOWNLOAD_ATTEMPTS} times ({reason}); either "
-        f"put {ARCHIVE} or {BATCH_FOLDER}/ into {DEFAULT_DIR}, or name a folder that holds "
-        "one of them (or image folders) with --data_dir or $CIFAR10_DIR, or name a mirror of the "
-        "archive with --cifar10_url"
-    )
-
-
-def _fetch(url: str, part: Path) -> None:
-    """Append to `part` what is missing of `url`, with a progress bar."""
-    from tqdm import tqdm
-
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is missing; the md5 decides whether it is right
-            return
-        raise
-    with response:
-        resumed = response.status == 206
-        length = int(response.headers.get("Content-Length") or 0)
-        total = length + (have if resumed else 0)
-        with (
-            part.open("ab" if resumed else "wb") as file,
-            tqdm(total=total or None, initial=have if resumed else 0, unit="B", unit_scale=True,
-                 desc="CIFAR-10", disable=None) as bar,
-        ):  # fmt: skip
-            while block := response.read(1 << 16):
-                file.write(block)
-                bar.update(len(block))
-    if total and part.stat().st_size < total:
-        raise OSError(f"connection closed after {part.stat().st_size} of {total} bytes")

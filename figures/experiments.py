@@ -5,6 +5,8 @@ from dataclasses import dataclass
 TOY_SEEDS = range(5)
 CIFAR10_SEEDS = range(3)
 MODELS = ("numpy", "pytorch")
+QUICK_TOY = "--max_epochs 5"
+QUICK_CIFAR10 = "--max_epochs 2 --n_samples 5000 --batch_size 128"
 WIDE = (  # recipe best with free hidden sizes, and what so large a net needs against overfitting
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
     "--dropout 0.1 --mixup 0.2 --max_epochs 100"
@@ -36,7 +38,7 @@ class Experiment:
 def toy_experiments(dataset: str) -> list[Experiment]:
     """Five seeds of the report's recipe with each of the two MLPs."""
     return [
-        _mlp(f"mlp_{model}_{dataset}_report", model, dataset, seed, "", "--max_epochs 5")
+        _mlp(f"mlp_{model}_{dataset}_report", model, dataset, seed, "", QUICK_TOY)
         for model in MODELS
         for seed in TOY_SEEDS
     ]
@@ -56,9 +58,6 @@ def cifar10_best_experiments() -> list[Experiment]:
         _mlp("mlp_pytorch_cifar10_best", "pytorch", "cifar10", 0, "--recipe best", QUICK_CIFAR10),
         _mlp("mlp_pytorch_cifar10_wide", "pytorch", "cifar10", 0, WIDE, QUICK_CIFAR10),
     ]
-
-
-QUICK_CIFAR10 = "--max_epochs 2 --n_samples 5000"
 
 
 def _mlp(name: str, model: str, dataset: str, seed: int, extra: str, quick: str) -> Experiment:

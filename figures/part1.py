@@ -13,7 +13,7 @@ from training.curves import (
     SPLIT_LINES,
     band,
     column,
-    mark_best_of,
+    mark_best,
     new_figure,
 )
 from training.record import RunRecord
@@ -37,7 +37,9 @@ def draw_toy_sets(runs: Sequence[RunRecord]) -> Figure:
             )
         axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
         axes.set_title(f"{name}, noise {DEFAULT_NOISE[name]}")
-        axes.legend(loc="upper right", fontsize=7, frameon=True)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.15 * (high - low))  # room for the legend
+        axes.legend(loc="upper center", ncols=2, fontsize=8)
     return figure
 
 
@@ -59,6 +61,8 @@ def draw_toy_curves(runs: Sequence[RunRecord]) -> Figure:
                     line=SPLIT_LINES[split],
                     label=split,
                 )
+            for run in of_model:
+                mark_best(axes, run, f"test_{quantity}", SPLIT_COLOURS["test"], size=3)
         top.axhline(limit, color="black", linewidth=0.8, linestyle=":")
         top.set_title(f"{MODEL_NAMES[model]} on {config['dataset']}, {len(of_model)} seeds")
         top.legend(loc="lower right")
@@ -92,7 +96,7 @@ def draw_cifar10_curves(runs: Sequence[RunRecord]) -> Figure:
                     linewidth=0.9,
                     label=split if i == 0 else None,
                 )
-            mark_best_of(axes, run, f"test_{quantity}", SPLIT_COLOURS["test"])
+            mark_best(axes, run, f"test_{quantity}", SPLIT_COLOURS["test"])
     loss.set(xlabel="epoch", ylabel="loss", title=f"MLP on CIFAR-10, {len(runs)} seeds")
     accuracy.set(xlabel="epoch", ylabel="accuracy", title="dots: lowest validation loss")
     accuracy.legend(loc="lower right")
@@ -114,7 +118,7 @@ def draw_cifar10_best(runs: Sequence[RunRecord]) -> Figure:
                     color=colour,
                     label=f"{name} {split}",
                 )
-            mark_best_of(axes, run, f"test_{quantity}", colour)
+            mark_best(axes, run, f"test_{quantity}", colour)
     loss.set(xlabel="epoch", ylabel="loss", title="MLPs on CIFAR-10")
     accuracy.set(xlabel="epoch", ylabel="accuracy", title="test curves: one view of each image")
     accuracy.legend(loc="lower right", fontsize=6)

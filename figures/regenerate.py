@@ -7,6 +7,8 @@ python figures/regenerate.py --quick              everything in small, into runs
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -51,13 +53,13 @@ def pictures() -> dict[str, Picture]:
         "1": Picture("The toy data sets, 600 training points each.", part1.draw_toy_sets, ()),
         "2": Picture(
             "Circles: accuracy and loss of the NumPy and the PyTorch MLP. Lines are means over "
-            "the seeds, bands their range.",
+            "the seeds, bands their range; a dot is the best epoch of a seed.",
             part1.draw_toy_curves,
             tuple(experiments.toy_experiments("circles")),
         ),
         "3": Picture(
             "Moons: accuracy and loss of the NumPy and the PyTorch MLP. Lines are means over the "
-            "seeds, bands their range.",
+            "seeds, bands their range; a dot is the best epoch of a seed.",
             part1.draw_toy_curves,
             tuple(experiments.toy_experiments("moons")),
         ),
@@ -79,16 +81,23 @@ def pictures() -> dict[str, Picture]:
     }
 
 
-def retrain(runs: Sequence[Experiment], records: Path, *, jobs: int, extra: Sequence[str]) -> None:
+def retrain(
+    runs: Sequence[Experiment], work: Path, records: Path, *, jobs: int, quick: bool, data_dir: str
+) -> None:
     """Train every run in a process of its own and replace its record.
 
-    A run is resumed where an interrupted call left it, and its record replaced only when whole.
+    A run lives in `work` until it is whole. There it is resumed if an earlier call was interrupted.
 
     Raises:
         UsageError: a train script failed; what it said is in the message.
     """
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
-        waiting = {pool.submit(_train, run, records, extra): run for run in runs}
+        data = ("--data_dir", data_dir) if data_dir else ()
+        waiting = {}
+        for run in runs:
+            flags = (*run.flags, *(run.quick if quick else ()), *data)
+            arguments = (run, flags, work / run.record, records / run.record, jobs)
+            waiting[pool.submit(_train, *arguments)] = run
         try:
             for done in as_completed(waiting):
                 done.result()
@@ -99,18 +108,23 @@ def retrain(runs: Sequence[Experiment], records: Path, *, jobs: int, extra: Sequ
             raise
 
 
-def _train(run: Experiment, records: Path, extra: Sequence[str]) -> None:
-    folder = RETRAIN_DIR / run.record
-    command = [sys.executable, str(ROOT / run.script), *run.flags, *extra, "--quiet", "--resume"]
+def _train(run: Experiment, flags: Sequence[str], folder: Path, record: Path, jobs: int) -> None:
+    command = [sys.executable, str(ROOT / run.script), *flags, "--quiet", "--resume"]
+    environment = dict(os.environ)
+    if jobs > 1:  # runs side by side must not fight for the same cores
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     outcome = subprocess.run(
-        [*command, "--run_dir", str(folder)], capture_output=True, text=True, check=False
+        [*command, "--run_dir", str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if outcome.returncode:
-        raise UsageError(f"{run.record}: {outcome.stderr.strip().splitlines()[-1:]}")
-    keep_record(folder, records / run.record)
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
+        said = outcome.stderr.strip().rpartition("\n")[2]
+        raise UsageError(f"{run.record} failed with exit code {outcome.returncode}: {said}")
+    keep_record(folder, record)
+    shutil.rmtree(folder)
 
 
 def keep_record(folder: Path, record: Path) -> None:
@@ -174,18 +188,14 @@ def main() -> int:
     shown = pictures()
     args = build_parser(list(shown)).parse_args()
     only = args.only or list(shown)
-    records = QUICK_DIR / "records" if args.quick else HERE / "records"
-    out = args.out or (QUICK_DIR if args.quick else HERE)
-    names = only if args.quick or not args.retrain else args.retrain
+    base = QUICK_DIR if args.quick else HERE
+    records, out = base / "records", args.out or base
     if args.quick or args.retrain is not None:
+        names = args.retrain or only
         names = list(shown) if "all" in names else names
         runs = list(dict.fromkeys(run for name in names for run in shown[name].runs))
-        extra = ("--data_dir", args.data_dir) if args.data_dir else ()
-        if args.quick:
-            for run in runs:
-                retrain([run], records, jobs=1, extra=(*run.quick, *extra))
-        else:
-            retrain(runs, records, jobs=args.jobs, extra=extra)
+        work = QUICK_DIR / "retrain" if args.quick else RETRAIN_DIR
+        retrain(runs, work, records, jobs=args.jobs, quick=args.quick, data_dir=args.data_dir)
     for name in only:
         for path in draw(name, shown[name], records, out, args.format, args.quick):
             print(path)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from data import DataError, load_dataset
 from part1_mlp.mlp_numpy import MLP
 from training.checkpoint import load_checkpoint
-from training.curves import COLOURS, SPLIT_LINES, mark_best_of, new_figure, save_figure
+from training.curves import COLOURS, SPLIT_LINES, mark_best, new_figure, save_figure
 from training.errors import UsageError
 from training.flags import Parser
 from training.record import RunRecord, read_run
@@ -47,7 +47,7 @@ def draw_curves(runs: Sequence[RunRecord]) -> Figure:
                     color=colour,
                     label=f"{label} {split}".strip(),
                 )
-            mark_best_of(axes, run, f"test_{quantity}", colour)
+            mark_best(axes, run, f"test_{quantity}", colour)
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
         axes.set(xlabel="epoch", ylabel=quantity)
     loss.set_ylim(bottom=0)

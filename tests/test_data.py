@@ -276,7 +276,7 @@ def serve(tiny_cifar10, tmp_path, monkeypatch):
     content, servers = packed.getvalue(), []
     monkeypatch.setitem(MD5, ARCHIVE, hashlib.md5(content).hexdigest())
     monkeypatch.setattr("data.cifar10.DEFAULT_DIR", tmp_path / "downloads")
-    monkeypatch.setattr("data.cifar10.time.sleep", lambda _: None)
+    monkeypatch.setattr("data.download.time.sleep", lambda _: None)
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
 
     def start(*, broken_answers: int = 0, content: bytes = content) -> _Server:

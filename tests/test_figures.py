@@ -135,15 +135,15 @@ def test_update_readme_touches_nothing_else(tmp_path):
     assert readme.read_text() == f"before\n{begin}\n\n| new |\n\n{end}\nafter\n"
 
 
-def test_retraining_keeps_a_record_without_weights_and_paths(run_main, tmp_path, monkeypatch):
+def test_retraining_keeps_a_record_without_weights_and_paths(tmp_path):
     flags = ("--dataset", "moons", "--n_samples", "100", "--max_epochs", "2")
     run = Experiment("mlp_numpy_moons_report_seed0", "part1_mlp/train.py", flags, ())
-    monkeypatch.setattr(regenerate, "RETRAIN_DIR", tmp_path / "retrain")
-    regenerate.retrain([run], tmp_path / "records", jobs=1, extra=())
-    record = tmp_path / "records" / run.record
+    work, kept = tmp_path / "retrain", tmp_path / "records"
+    regenerate.retrain([run], work, kept, jobs=1, quick=False, data_dir=None)
+    record = kept / run.record
     assert {f.name for f in record.iterdir()} == {"config.json", "history.csv", "result.json"}
     assert json.loads((record / "config.json").read_text())["run_dir"] is None
-    assert list((tmp_path / "retrain").iterdir()) == []
+    assert list(work.iterdir()) == []
 
 
 @pytest.mark.parametrize("flags", [("--only", "9"), ("--jobs", "0"), ("--format", "bmp")])

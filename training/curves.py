@@ -75,13 +75,16 @@ def column(runs: Sequence[RunRecord], name: str) -> np.ndarray:
     return np.stack([run.history[name][:length] for run in runs])
 
 
-def mark_best(axes: Axes, epoch: float, value: float, *, colour: str = "black") -> None:
-    """A dot on the curve at the epoch whose weights were kept."""
-    axes.plot([epoch], [value], "o", color=colour, markersize=5, markeredgecolor="white", zorder=5)
-
-
-def mark_best_of(axes: Axes, run: RunRecord, name: str, colour: str) -> None:
-    """A dot where the run's history column stood at its best epoch, if that was measured."""
-    at = np.flatnonzero(run.history["step"] == run.result["best_step"])
-    if len(at):
-        mark_best(axes, run.history["epoch"][at[0]], run.history[name][at[0]], colour=colour)
+def mark_best(axes: Axes, run: RunRecord, name: str, colour: str, *, size: float = 5) -> None:
+    """A dot on the history column `name` at the evaluation whose weights were kept."""
+    at = run.history["step"] == run.result["best_step"]
+    axes.plot(
+        run.history["epoch"][at],
+        run.history[name][at],
+        "o",
+        color=colour,
+        markersize=size,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        zorder=5,
+    )

@@ -76,9 +76,8 @@ class TorchLearner:
             else None
         )
         self._parameters = list(net.parameters())
-        self._may_replay = is_replayable(net) and not mixup and not average_decay
-        self._replay: Gradient | None = None
-        self._replay_size = 0
+        self._replayable = is_replayable(net) and not mixup and not average_decay
+        self._replays: dict[int, Gradient | None] = {}  # by batch size
         net.train()
 
     @property
@@ -98,32 +97,31 @@ class TorchLearner:
 
     def train_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """One step on prepared inputs (N, ...) and labels (N,)."""
-        if self._may_replay:
-            self._may_replay = False
-            self._replay = capture_gradient(self.net, self._smoothed, x, y)
-            self._replay_size = len(x)
-        if self._replay and len(x) == self._replay_size:
-            self._replay_step(x, y)
-            return
+        if self._replayable:
+            if len(x) not in self._replays:
+                self._replays[len(x)] = capture_gradient(self.net, self._smoothed, x, y)
+            if replay := self._replays[len(x)]:
+                self._replay_step(replay, x, y)
+                return
         self.optimizer.zero_grad(set_to_none=True)
         self._loss(x, y).backward()
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.net)
 
-    def _replay_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """The same step with the captured gradient."""
+    def _replay_step(self, replay: Gradient, x: torch.Tensor, y: torch.Tensor) -> None:
+        """The same step with a captured gradient."""
         settings = self.optimizer.param_groups[0]
         plain = isinstance(self.optimizer, torch.optim.SGD) and not (
             settings["momentum"] or settings["weight_decay"]
         )
         if plain:
             with torch.inference_mode():
-                gradients = self._replay(x, y, *self._parameters)
+                gradients = replay(x, y, *self._parameters)
                 torch._foreach_add_(self._parameters, gradients, alpha=-settings["lr"])
             return
         with torch.no_grad():
-            gradients = self._replay(x, y, *self._parameters)
+            gradients = replay(x, y, *self._parameters)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
