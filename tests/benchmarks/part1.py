@@ -36,7 +36,7 @@ from data.batches import ImageBatches
 from data.cifar10 import MEAN, STD
 from part1_mlp import train
 from part1_mlp.mlp_pytorch import MLP as TorchMLP
-from tests.test_part1 import largest_difference_after_training
+from tests.exactness import largest_difference_after_training, largest_error
 from training.record import RunFolder, write_whole
 from training.run import Run
 from training.script import make_plan
@@ -231,10 +231,14 @@ def cifar10_rows(data_dir: Path) -> list[dict]:
 
 
 def exactness_rows() -> list[dict]:
-    """NumPy against PyTorch after 300 steps of SGD with momentum in float64."""
+    """Gradients against central differences, and NumPy against PyTorch after 300 equal steps."""
+    error = largest_error()
     worst = max(largest_difference_after_training(hidden, 0.0, 300)
                 for hidden in ((20,), (32, 16), (16, 16, 16, 16)))  # fmt: skip
-    return [row("NumPy MLP, three depths, 300 steps, float64: largest relative difference of a "
+    return [
+        row("NumPy gradients, every module and four nets, float64: largest relative error", "",
+            error, "central differences", 0.0, error, "below 1e-7"),
+        row("NumPy MLP, three depths, 300 steps, float64: largest relative difference of a "
                 "parameter", "", worst, "PyTorch", 0.0, worst, "below 1e-9")]  # fmt: skip
 
 
