@@ -109,7 +109,7 @@ class ImageBatches(_Batches):
         for step in range(first_step, self._steps_per_epoch(size)):
             chosen = order[step * size : (step + 1) * size]
             chosen = chosen.to(self._images.device)
-            images = self._images[chosen]
+            images = self._images.index_select(0, chosen)
             if self._augment:
                 generator.manual_seed(_mix(self.seed, epoch, step))
                 images = crop_flip(

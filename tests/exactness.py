@@ -1,4 +1,4 @@
-"""How far the gradients of part 1 are from central differences, and its two nets from each other."""
+"""How far part 1 is from central differences, and its two nets from each other."""
 
 from collections.abc import Callable
 

@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -140,13 +141,13 @@ def augmentation_share(data_dir: Path) -> tuple[float, float]:
                         "--data_dir", str(data_dir)])  # fmt: skip
     learner, batches = train.make_learner(args)
     assert isinstance(batches, ImageBatches)
-    drawn = list(zip(range(50), batches.epoch(0), strict=False))
+    drawn = list(islice(batches.epoch(0), 50))
 
     def draw() -> float:
-        return clock(lambda: list(zip(range(50), batches.epoch(1), strict=False))) / 51
+        return clock(lambda: deque(islice(batches.epoch(1), 50), maxlen=0)) / 50
 
     def step() -> float:
-        return clock(lambda: [learner.train_step(x, y) for _, (x, y) in drawn]) / 50
+        return clock(lambda: [learner.train_step(x, y) for x, y in drawn]) / 50
 
     drawing, stepping = median_seconds(draw, step)
     return 1e3 * drawing, 1e3 * stepping
