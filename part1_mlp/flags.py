@@ -156,9 +156,12 @@ def build_parser() -> Parser:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the flags, fill in the recipe, and refuse what does not go together."""
     args = build_parser().parse_args(argv)
+    epochs = args.max_epochs
     for flag, value in defaults(args.model, args.dataset, args.recipe).items():
         if getattr(args, flag) is None:
             setattr(args, flag, value)
+    if args.max_steps and not epochs:
+        args.max_epochs = None  # a number of steps that was asked for is not cut short
     args.init = args.init or ("he" if args.model == "numpy" else "pytorch")
     if args.model == "numpy":
         _refuse_unless(args, PYTORCH_ONLY, "needs --model pytorch")

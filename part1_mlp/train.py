@@ -20,6 +20,7 @@ from part1_mlp.flags import parse
 from part1_mlp.mlp_numpy import MLP as NumpyMLP
 from part1_mlp.mlp_numpy import SGD
 from part1_mlp.numpy_learner import NumpyLearner
+from part1_mlp.recipes import defaults
 from training.errors import UsageError
 from training.run import SPLITS, Batches, Learner
 from training.script import execute, one_line_errors
@@ -68,6 +69,11 @@ def _evaluated(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return splits
 
 
+def _planned_epochs(args: argparse.Namespace) -> int:
+    """The epochs that several batch sizes share, also where --max_steps sets the end."""
+    return args.max_epochs or defaults(args.model, args.dataset, args.recipe)["max_epochs"]
+
+
 def _image_pipeline(args: argparse.Namespace, images, labels, batch_sizes: tuple[int, ...]):
     """What turns uint8 images into inputs, the training batches, and the views to average."""
     from data.augment import Normaliser, views
@@ -81,7 +87,7 @@ def _image_pipeline(args: argparse.Namespace, images, labels, batch_sizes: tuple
         labels,
         batch_sizes,
         args.seed,
-        max_epochs=args.max_epochs or 1,
+        max_epochs=_planned_epochs(args),
         prepare=prepare,
         augment=args.augment,
     )
@@ -112,7 +118,7 @@ def _numpy_learner(
         return learner, batches
     x, y = dataset.split("train")
     batches = ArrayBatches(
-        x.astype(net.dtype), y, batch_sizes, args.seed, max_epochs=args.max_epochs or 1
+        x.astype(net.dtype), y, batch_sizes, args.seed, max_epochs=_planned_epochs(args)
     )
     return NumpyLearner(net, optimizer, splits, dataset.n_classes), batches
 
@@ -160,7 +166,7 @@ def _torch_learner(args, dataset: Dataset, batch_sizes: tuple[int, ...]) -> tupl
             return points.to(dtype)
 
         batches = ArrayBatches(
-            prepare(x), y, batch_sizes, args.seed, max_epochs=args.max_epochs or 1
+            prepare(x), y, batch_sizes, args.seed, max_epochs=_planned_epochs(args)
         )
     learner = TorchLearner(
         net,

@@ -98,6 +98,14 @@ def test_every_batch_size_takes_its_number_of_steps(batch_size, run_main, tmp_pa
     assert read_run(folder).result["steps"] == 4 * per_epoch
 
 
+def test_max_steps_are_not_cut_short_by_the_recipe(run_main, tmp_path):
+    flags = ("--n_samples", 100, "--batch_size", "full", "--max_steps", 200)
+    run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "run")
+    assert read_run(tmp_path / "run").result["steps"] == 200  # the recipe has 40 epochs
+    run_main(train.main, "train.py", *flags, "--max_epochs", 3, "--run_dir", tmp_path / "both")
+    assert read_run(tmp_path / "both").result["steps"] == 3
+
+
 def test_max_steps_and_eval_freq_count_steps(run_main, tmp_path):
     flags = ("--max_steps", 25, "--eval_freq", 10, "--run_dir", tmp_path / "run")
     run_main(train.main, "train.py", *flags)

@@ -160,7 +160,7 @@ def add_training_flags(group: Group) -> None:
         "--max_steps",
         type=number(int, 1),
         metavar="N",
-        help="weight updates; the run ends at this or --max_epochs, whichever is first",
+        help="weight updates; with --max_epochs as well, whichever is reached first ends the run",
     )
     group.add(
         "--batch_size",
