@@ -52,13 +52,20 @@ def crop_flip(
 class Normaliser:
     """Turns uint8 images (N, C, H, W) into floats: (pixel / 255 - mean) / std, by channel."""
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device):
-        self._shift = 255 * torch.tensor(mean, device=device).view(1, -1, 1, 1)
-        self._scale = 1 / (255 * torch.tensor(std, device=device).view(1, -1, 1, 1))
+    def __init__(
+        self,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ):
+        options = {"device": device, "dtype": dtype}
+        self._shift = 255 * torch.tensor(mean, **options).view(1, -1, 1, 1)
+        self._scale = 1 / (255 * torch.tensor(std, **options).view(1, -1, 1, 1))
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalise a batch; the result is float32 of the same shape."""
-        return images.float().sub_(self._shift).mul_(self._scale)
+        """Normalise a batch; the result has the same shape."""
+        return images.to(self._shift.dtype).sub_(self._shift).mul_(self._scale)
 
 
 def views(images: torch.Tensor, n_views: int) -> Iterator[torch.Tensor]:

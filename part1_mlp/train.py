@@ -76,10 +76,12 @@ def _planned_epochs(args: argparse.Namespace) -> int:
 
 def _image_pipeline(args: argparse.Namespace, images, labels, batch_sizes: tuple[int, ...]):
     """What turns uint8 images into inputs, the training batches, and the views to average."""
+    import torch
+
     from data.augment import Normaliser, views
     from data.whiten import Whitener
 
-    prepare = Normaliser(MEAN, STD, images.device)
+    prepare = Normaliser(MEAN, STD, images.device, getattr(torch, args.precision))
     if args.whiten:
         prepare = Whitener(prepare, images[:WHITENING_SAMPLES])
     batches = ImageBatches(
@@ -131,6 +133,8 @@ def _torch_learner(args, dataset: Dataset, batch_sizes: tuple[int, ...]) -> tupl
     from training.torch_learner import TorchLearner, make_optimizer
 
     device = choose_device(args.device)
+    if device.type == "mps" and args.precision == "float64":
+        raise UsageError("--precision: mps has no float64; choose float32")
     dtype = getattr(torch, args.precision)
     torch.manual_seed(args.seed)
     net = MLP(

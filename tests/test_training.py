@@ -114,12 +114,13 @@ def test_max_steps_and_eval_freq_count_steps(run_main, tmp_path):
     assert run.result["stopped_by"] == "max_steps"
 
 
-def test_cifar10_recipes_run_on_both_nets(run_main, tmp_path, tiny_cifar10):
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_cifar10_is_learnt_by_both_nets(precision, run_main, tmp_path, tiny_cifar10):
     for model in ("numpy", "pytorch"):
         folder = tmp_path / model
         flags = ("--model", model, "--dataset", "cifar10", "--data_dir", tiny_cifar10,
                  "--cifar10_md5", "skip", "--max_epochs", 15, "--batch_size", 30,
-                 "--dnn_hidden_units", "32", "--learning_rate", 0.001,
+                 "--dnn_hidden_units", "32", "--learning_rate", 0.001, "--precision", precision,
                  "--run_dir", folder)  # fmt: skip
         assert run_main(train.main, "train.py", *flags)[0] == 0
         history = read_run(folder).history
