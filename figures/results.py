@@ -11,7 +11,7 @@ from training.record import RunRecord, write_whole
 
 PUBLISHED = {  # test accuracies that others give
     "mlp_pytorch_cifar10_report": ("the report's own", 0.5666),
-    # Neyshabur, Towards learning convolutions from scratch (2020), table 1.
+    # Neyshabur, Towards Learning Convolutions from Scratch (2020).
     "mlp_pytorch_cifar10_wide": ("best published without convolution", 0.8519),
 }
 
@@ -30,8 +30,9 @@ def results_table(records: Iterable[RunRecord]) -> str:
         epochs = np.mean([run.result["epochs"] for run in runs])
         seconds = np.mean([run.result["seconds"] for run in runs])
         lines.append(
-            f"| `{name}` | {runs[0].result['parameters']:,} | {len(runs)} | {accuracy.mean():.4f} | {accuracy.min():.4f} "
-            f"| {accuracy.max():.4f} | {_yardstick(name, runs[0])} "
+            f"| `{name}` | {runs[0].result['parameters']:,} | {len(runs)} "
+            f"| {accuracy.mean():.4f} | {accuracy.min():.4f} | {accuracy.max():.4f} "
+            f"| {_yardstick(name, runs[0])} "
             f"| {epochs:.0f} | {seconds:.1f} |"
         )
     return "\n".join(lines)
