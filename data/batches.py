@@ -54,6 +54,10 @@ class _Batches:
         epoch, first_step, size = next(p for p in reversed(self._phases) if p[0] <= epochs)
         return first_step + (epochs - epoch) * self._steps_per_epoch(size)
 
+    def phase(self, step: int) -> int:
+        """Which of the batch sizes, counted from 0, that step has."""
+        return sum(first_step <= step for _, first_step, _ in self._phases) - 1
+
     def batch_size(self, epoch: int) -> int:
         """Samples a step in that epoch."""
         return next(size for first, _, size in reversed(self._phases) if first <= epoch)

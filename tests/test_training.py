@@ -178,6 +178,20 @@ def test_early_stopping_keeps_the_best_weights_not_the_last(run_main, tmp_path):
     assert run.result["val_loss"] == pytest.approx(losses.min(), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "epochs", "stopped_by"),
+    [("30", 10, "early_stopping"), ("30,60", 20, "max_epochs")],
+)
+def test_patience_starts_anew_when_the_batch_grows(
+    batch_size, epochs, stopped_by, run_main, tmp_path
+):
+    flags = ("--learning_rate", 1e-20, "--n_samples", 100, "--max_epochs", 20, "--patience", 10,
+             "--eval_freq", 2, "--batch_size", batch_size)  # fmt: skip
+    run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "run")
+    result = read_run(tmp_path / "run").result
+    assert (result["epochs"], result["stopped_by"]) == (epochs, stopped_by)
+
+
 # --- Resumption ---------------------------------------------------------------------------------
 
 

@@ -180,7 +180,8 @@ def add_training_flags(group: Group) -> None:
         "--patience",
         type=number(int, 0),
         metavar="N",
-        help="stop after this many evaluations without a lower validation loss; 0 never stops",
+        help="stop after this many evaluations without a lower validation loss, counted anew when "
+        "the batch grows; 0 never stops",
     )
 
 

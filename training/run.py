@@ -59,6 +59,9 @@ class Batches(Protocol):
     def steps_in(self, epochs: int) -> int:
         """Steps in the first so many epochs."""
 
+    def phase(self, step: int) -> int:
+        """Which of the planned batch sizes, counted from 0, that step has."""
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Any, Any]]:
         """Yield (x, y) of each step of that epoch, from step `first_step` on."""
 
@@ -71,7 +74,8 @@ class Plan:
         total_steps: steps after which to end at the latest.
         limit: which flag set total_steps: `max_steps` or `max_epochs`.
         eval_freq: steps between evaluations; None: one at the end of each epoch.
-        patience: evaluations without a better validation loss after which to stop; None never.
+        patience: evaluations without a better validation loss after which to stop, counted anew
+            when the batch grows; None never.
         checkpoint_seconds: seconds between checkpoints.
         quiet: draw no progress bar.
     """
@@ -180,6 +184,9 @@ class Run:
             )
         if self.stopping.update(row["val_loss"], self.step):
             self.best_weights = self.learner.weights()
+        elif self.batches.phase(self.step) != self.batches.phase(self.history[-2]["step"]):
+            # A larger batch calms the noise that kept the loss from falling: wait anew.
+            self.stopping.waited = 0
         bar.set_postfix(
             val_loss=f"{row['val_loss']:.4f}",
             val_accuracy=f"{row['val_accuracy']:.4f}",
