@@ -87,7 +87,7 @@ def draw_boundaries(runs: Sequence[RunRecord]) -> Figure | None:
         axes.set_axis_off()
     for run, axes in zip(runs, panels.flat, strict=False):
         filled = _draw_boundary(axes, run)
-    figure.colorbar(filled, ax=panels, label="predicted probability of the orange class")
+    figure.colorbar(filled, ax=panels, label="probability of orange", shrink=0.8)
     return figure
 
 
@@ -118,7 +118,7 @@ def _draw_boundary(axes: Axes, run: RunRecord):
         )
     axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     axes.set_title(
-        f"{run.config['model']}, {run.config['dataset']}, seed {run.config['seed']}: "
+        f"{run.config['model']}, {run.config['dataset']}, seed {run.config['seed']}\n"
         f"test accuracy {run.result['test_accuracy']:.3f}",
         fontsize=8,
     )

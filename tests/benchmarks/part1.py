@@ -44,7 +44,7 @@ from training.script import make_plan
 
 OUTPUT = Path(__file__).with_suffix(".json")
 REPEATS = 5
-TOY_EPOCHS = 100
+TOY_EPOCHS = 60
 WIDTHS = (512, 256, 128)
 
 
