@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures.experiments import MODELS
+from figures.results import PUBLISHED
 from training.curves import (
     COLOURS,
     SPLIT_COLOURS,
@@ -97,6 +98,8 @@ def draw_cifar10_curves(runs: Sequence[RunRecord]) -> Figure:
                     label=split if i == 0 else None,
                 )
             mark_best(axes, run, f"test_{quantity}", SPLIT_COLOURS["test"])
+    _, published = PUBLISHED["mlp_pytorch_cifar10_report"]
+    accuracy.axhline(published, color="black", linewidth=0.8, linestyle=":", label="the report's")
     loss.set(xlabel="epoch", ylabel="loss", title=f"MLP on CIFAR-10, {len(runs)} seeds")
     accuracy.set(xlabel="epoch", ylabel="accuracy", title="dots: lowest validation loss")
     accuracy.legend(loc="lower right")

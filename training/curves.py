@@ -46,7 +46,11 @@ def new_figure(rows: int, columns: int, *, panel: tuple[float, float] = (3.4, 2.
 
 def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write the figure as `stem`.png, `stem`.pdf, ..., without times or versions inside."""
-    blank = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
+    blank = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Producer": None},
+        "svg": {"Date": None},
+    }
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
