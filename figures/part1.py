@@ -14,6 +14,7 @@ from training.curves import (
     SPLIT_LINES,
     band,
     column,
+    draw_run,
     mark_best,
     new_figure,
 )
@@ -87,17 +88,9 @@ def draw_cifar10_curves(runs: Sequence[RunRecord]) -> Figure:
     """Figure 4: loss and accuracy over epochs, a line a seed, a dot where the weights were kept."""
     figure, ((loss, accuracy),) = new_figure(1, 2)
     for i, run in enumerate(runs):
-        for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-            for split in ("train", "test"):
-                axes.plot(
-                    run.history["epoch"],
-                    run.history[f"{split}_{quantity}"],
-                    SPLIT_LINES[split],
-                    color=SPLIT_COLOURS[split],
-                    linewidth=0.9,
-                    label=split if i == 0 else None,
-                )
-            mark_best(axes, run, f"test_{quantity}", SPLIT_COLOURS["test"])
+        labels = {split: split if i == 0 else None for split in ("train", "test")}
+        panels = {"loss": loss, "accuracy": accuracy}
+        draw_run(panels, run, colours=SPLIT_COLOURS, labels=labels, width=0.9)
     _, published = PUBLISHED["mlp_pytorch_cifar10_report"]
     accuracy.axhline(published, color="black", linewidth=0.8, linestyle=":", label="the report's")
     loss.set(xlabel="epoch", ylabel="loss", title=f"MLP on CIFAR-10, {len(runs)} seeds")
@@ -112,16 +105,9 @@ def draw_cifar10_best(runs: Sequence[RunRecord]) -> Figure:
     for run, colour in zip(runs, COLOURS, strict=False):
         units = run.config["dnn_hidden_units"]
         name = f"{run.config['recipe']} {'-'.join(map(str, units))}"
-        for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-            for split in ("train", "test"):
-                axes.plot(
-                    run.history["epoch"],
-                    run.history[f"{split}_{quantity}"],
-                    SPLIT_LINES[split],
-                    color=colour,
-                    label=f"{name} {split}",
-                )
-            mark_best(axes, run, f"test_{quantity}", colour)
+        colours = dict.fromkeys(("train", "test"), colour)
+        labels = {split: f"{name} {split}" for split in colours}
+        draw_run({"loss": loss, "accuracy": accuracy}, run, colours=colours, labels=labels)
     loss.set(xlabel="epoch", ylabel="loss", title="MLPs on CIFAR-10")
     accuracy.set(xlabel="epoch", ylabel="accuracy", title="test curves: one view of each image")
     accuracy.legend(loc="lower right", fontsize=6)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from data import DataError, load_dataset
 from part1_mlp.mlp_numpy import MLP
 from training.checkpoint import load_checkpoint
-from training.curves import COLOURS, SPLIT_LINES, mark_best, new_figure, save_figure
+from training.curves import COLOURS, draw_run, new_figure, save_figure
 from training.errors import UsageError
 from training.flags import Parser
 from training.record import RunRecord, read_run
@@ -36,18 +36,10 @@ CONFIG_IN_LABELS = ("model", "dataset", "recipe", "seed")
 def draw_curves(runs: Sequence[RunRecord]) -> Figure:
     """Loss and accuracy against epochs, train dashed and test solid, a colour a run."""
     figure, ((loss, accuracy),) = new_figure(1, 2)
-    labels = _labels(runs)
-    for run, colour, label in zip(runs, _colours(len(runs)), labels, strict=True):
-        for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-            for split in ("train", "test"):
-                axes.plot(
-                    run.history["epoch"],
-                    run.history[f"{split}_{quantity}"],
-                    SPLIT_LINES[split],
-                    color=colour,
-                    label=f"{label} {split}".strip(),
-                )
-            mark_best(axes, run, f"test_{quantity}", colour)
+    for run, colour, label in zip(runs, _colours(len(runs)), _labels(runs), strict=True):
+        colours = dict.fromkeys(("train", "test"), colour)
+        labels = {split: f"{label} {split}".strip() for split in colours}
+        draw_run({"loss": loss, "accuracy": accuracy}, run, colours=colours, labels=labels)
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
         axes.set(xlabel="epoch", ylabel=quantity)
     loss.set_ylim(bottom=0)

@@ -92,3 +92,30 @@ def mark_best(axes: Axes, run: RunRecord, name: str, colour: str, *, size: float
         markeredgewidth=0.5,
         zorder=5,
     )
+
+
+def draw_run(
+    panels: dict[str, Axes],
+    run: RunRecord,
+    *,
+    colours: dict[str, str],
+    labels: dict[str, str | None],
+    width: float | None = None,
+) -> None:
+    """Draw a run's train and test curves, with a dot at its best epoch.
+
+    Args:
+        panels: the axes for `loss` and for `accuracy`.
+        colours, labels: of the curves of `train` and `test`.
+    """
+    for quantity, axes in panels.items():
+        for split in ("train", "test"):
+            axes.plot(
+                run.history["epoch"],
+                run.history[f"{split}_{quantity}"],
+                SPLIT_LINES[split],
+                color=colours[split],
+                linewidth=width,
+                label=labels[split],
+            )
+        mark_best(axes, run, f"test_{quantity}", colours["test"])
