@@ -1,5 +1,7 @@
 """Moons and circles: two-class problems in the plane, with the best accuracy anyone can reach."""
 
+import functools
+
 import numpy as np
 
 from data.errors import DataError
@@ -50,6 +52,7 @@ def _noiseless_curves(name: str, n_points: int) -> tuple[np.ndarray, np.ndarray]
     return circle, CIRCLES_FACTOR * circle
 
 
+@functools.lru_cache(maxsize=16)  # takes seconds, and every figure and table asks for it
 def bayes_accuracy(
     name: str, noise: float, *, n_samples: int = 100_000, n_points: int = 1000, seed: int = 0
 ) -> float:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from data import load_dataset
-from data.toy import DEFAULT_NOISE, bayes_accuracy
+from data.toy import DEFAULT_NOISE
 from figures.experiments import MODELS
-from figures.results import PUBLISHED
+from figures.results import PUBLISHED, best_possible
 from training.curves import (
     COLOURS,
     SPLIT_COLOURS,
@@ -48,9 +48,7 @@ def draw_toy_sets(runs: Sequence[RunRecord]) -> Figure:
 def draw_toy_curves(runs: Sequence[RunRecord]) -> Figure:
     """Figures 2 and 3: accuracy above, loss below; NumPy left, PyTorch right; same axes."""
     figure, panels = new_figure(2, 2, sharex=True, sharey="row", panel=(3.4, 2.4))
-    config = runs[0].config
-    noise = DEFAULT_NOISE[config["dataset"]] if config["noise"] is None else config["noise"]
-    limit = bayes_accuracy(config["dataset"], noise)
+    limit = best_possible(runs[0])
     for model, (top, bottom) in zip(MODELS, panels.T, strict=True):
         of_model = [run for run in runs if run.config["model"] == model]
         for axes, quantity in ((top, "accuracy"), (bottom, "loss")):
@@ -66,7 +64,7 @@ def draw_toy_curves(runs: Sequence[RunRecord]) -> Figure:
             for run in of_model:
                 mark_best(axes, run, f"test_{quantity}", SPLIT_COLOURS["test"], size=3)
         top.axhline(limit, color="black", linewidth=0.8, linestyle=":")
-        top.set_title(f"{MODEL_NAMES[model]} on {config['dataset']}, {len(of_model)} seeds")
+        top.set_title(f"{MODEL_NAMES[model]} on {runs[0].config['dataset']}, {len(of_model)} seeds")
         top.legend(loc="lower right")
         bottom.set(xlabel="epoch")
         bottom.set_ylim(bottom=0)

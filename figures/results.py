@@ -38,12 +38,16 @@ def results_table(records: Iterable[RunRecord]) -> str:
     return "\n".join(lines)
 
 
+def best_possible(run: RunRecord) -> float:
+    """The accuracy that no classifier can beat on the toy set of that run."""
+    dataset, noise = run.config["dataset"], run.config["noise"]
+    return bayes_accuracy(dataset, DEFAULT_NOISE[dataset] if noise is None else noise)
+
+
 def _yardstick(name: str, run: RunRecord) -> str:
     """What the accuracy is to be compared with."""
-    dataset = run.config["dataset"]
-    if dataset in DEFAULT_NOISE:
-        noise = DEFAULT_NOISE[dataset] if run.config["noise"] is None else run.config["noise"]
-        return f"best possible {bayes_accuracy(dataset, noise):.4f}"
+    if run.config["dataset"] in DEFAULT_NOISE:
+        return f"best possible {best_possible(run):.4f}"
     return "{} {:.4f}".format(*PUBLISHED[name]) if name in PUBLISHED else ""
 
 
