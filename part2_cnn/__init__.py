@@ -1,0 +1,1 @@
+"""Part 2: a convolutional network on CIFAR-10."""

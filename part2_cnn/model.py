@@ -1,0 +1,134 @@
+"""The convolutional network of the report, in the manner of VGG (Simonyan and Zisserman, 2015).
+
+Run this file to see its layers: python part2_cnn/model.py
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from part2_cnn.winograd import Conv3x3
+
+CHANNELS = (64, 128, 256)  # of the three blocks
+UNITS = 1024  # of each hidden linear layer
+GRID = 4  # rows and columns of the last block's output for images of 32x32 pixels
+
+
+def block(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """Two convolutions with ReLU, then half the rows and columns."""
+    return [
+        Conv3x3(in_channels, out_channels),
+        nn.ReLU(inplace=True),
+        Conv3x3(out_channels, out_channels),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2, stride=2),
+    ]
+
+
+class CNN(nn.Module):
+    """Six convolutions in three blocks, then three linear layers.
+
+    Args:
+        n_channels: of an image, 3 for colour.
+        n_classes: logits to give.
+        dropout: probability of dropping an activation of a hidden linear layer in training.
+    """
+
+    def __init__(self, n_channels: int, n_classes: int, *, dropout: float = 0.5):
+        super().__init__()
+        widths = (n_channels, *CHANNELS)
+        self.features = nn.Sequential(
+            *(layer for i, o in zip(widths, widths[1:], strict=False) for layer in block(i, o))
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(CHANNELS[-1] * GRID * GRID, UNITS),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(UNITS, UNITS),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(UNITS, n_classes),
+        )
+        self.apply(_initialise)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (N, n_channels, H, W), H and W at least 8 -> logits (N, n_classes).
+
+        The layers fit 32x32 pixels. After images of another size the last block's output is
+        averaged, or repeated, to the 4x4 places that the linear layers expect.
+        """
+        features = self.features(images)
+        if features.shape[2:] != (GRID, GRID):
+            features = F.adaptive_avg_pool2d(features, GRID)
+        return self.classifier(features)
+
+
+def _initialise(module: nn.Module) -> None:
+    """He's initialisation (He et al., 2015): the scale of the activations survives each ReLU."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+
+
+def layer_table(net: CNN, image_shape: tuple[int, int, int]) -> list[tuple[str, str, int, int]]:
+    """One row a layer: its name, the shape of its output, parameters, multiply-adds per image.
+
+    A multiply-add is counted for each weight that an output depends on; additions of biases,
+    comparisons and dropout are not counted.
+    """
+    rows = []
+
+    def note(layer: nn.Module, _, output: torch.Tensor) -> None:
+        parameters = sum(p.numel() for p in layer.parameters())
+        places = output[0].numel() // output.shape[1]  # at which the same weights are used
+        multiply_adds = layer.weight.numel() * places if parameters else 0
+        rows.append((_in_words(layer), _shape(output[0]), parameters, multiply_adds))
+
+    layers = [*net.features, *net.classifier]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.no_grad():
+        net(torch.zeros(1, *image_shape))
+    for hook in hooks:
+        hook.remove()
+    return rows
+
+
+def _in_words(layer: nn.Module) -> str:
+    match layer:
+        case nn.Conv2d():
+            return f"conv 3x3, {layer.in_channels} -> {layer.out_channels}, padding 1"
+        case nn.MaxPool2d():
+            return "max-pool 2x2, stride 2"
+        case nn.Linear():
+            return f"linear {layer.in_features} -> {layer.out_features}"
+        case nn.Dropout():
+            return f"dropout {layer.p}"
+        case _:
+            return type(layer).__name__
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))
+
+
+def main() -> None:
+    """Print the layer table for CIFAR-10."""
+    image_shape = (3, 32, 32)
+    rows = layer_table(CNN(3, 10), image_shape)
+    totals = [sum(row[column] for row in rows) for column in (2, 3)]
+    print(f"{'layer':32}{'output':>16}{'parameters':>14}{'multiply-adds':>16}")
+    print(f"{'image':32}{' x '.join(map(str, image_shape)):>16}")
+    for name, shape, parameters, multiply_adds in rows:
+        counts = f"{parameters:>14,}{multiply_adds:>16,}" if parameters else ""
+        print(f"{name:32}{shape:>16}{counts}")
+    print(f"{'total':32}{'':16}{totals[0]:>14,}{totals[1]:>16,}")
+
+
+if __name__ == "__main__":
+    main()
