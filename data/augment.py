@@ -68,6 +68,13 @@ class Normaliser:
         return images.to(self._shift.dtype).sub_(self._shift).mul_(self._scale)
 
 
+def resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Scale float images (N, C, H, W) to `size` pixels a side, smoothed against aliasing."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
 def views(images: torch.Tensor, n_views: int) -> Iterator[torch.Tensor]:
     """Yield versions of test images (N, C, H, W) whose predictions may be averaged.
 

@@ -17,6 +17,12 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
+def equal_shares(values: Sequence[int], epochs: int) -> list[tuple[int, int, int]]:
+    """The first epoch, the one after the last, and the value, for each of the values in turn."""
+    bounds = [epochs * i // len(values) for i in range(len(values) + 1)]
+    return list(zip(bounds, bounds[1:], values, strict=False))
+
+
 class _Batches:
     """How many batches of which size; shared by the two kinds of batches.
 
@@ -25,7 +31,7 @@ class _Batches:
         max_epochs: the epochs to share between them.
     """
 
-    def __init__(self, n_samples: int, batch_sizes: Sequence[int], seed: int, max_epochs: int = 1):
+    def __init__(self, n_samples: int, batch_sizes: Sequence[int], seed: int, max_epochs: int):
         for size in batch_sizes:
             if not 1 <= size <= n_samples:
                 raise DataError(
@@ -35,8 +41,7 @@ class _Batches:
         self.n_samples, self.seed = n_samples, seed
         self._phases: list[tuple[int, int, int]] = []  # first epoch, first step, batch size
         step = 0
-        for i, size in enumerate(batch_sizes):
-            first, last = (max_epochs * k // len(batch_sizes) for k in (i, i + 1))
+        for first, last, size in equal_shares(batch_sizes, max_epochs):
             self._phases.append((first, step, size))
             step += (last - first) * self._steps_per_epoch(size)
 
@@ -83,7 +88,15 @@ class ArrayBatches(_Batches):
 
 
 class ImageBatches(_Batches):
-    """Batches of images that are augmented and prepared as they are drawn, on their device."""
+    """Batches of images that are augmented and prepared as they are drawn, on their device.
+
+    Args:
+        images, labels: uint8 (N, C, H, W) and int64 (N,) tensors.
+        image_sizes: pixels a side that the images are scaled to, each for an equal share of the
+            epochs; empty: as they are.
+        rank, world_size: this process and the number of processes that share each batch. Which
+            images make a batch and how they are augmented does not depend on them.
+    """
 
     def __init__(
         self,
@@ -95,31 +108,60 @@ class ImageBatches(_Batches):
         max_epochs: int = 1,
         prepare: Callable,
         augment: bool = True,
+        image_sizes: Sequence[int] = (),
+        rank: int = 0,
+        world_size: int = 1,
     ):
         super().__init__(len(images), batch_sizes, seed, max_epochs)
-        self._images, self._labels = images, labels  # uint8 (N, C, H, W) and int64 (N,) tensors
+        self._images, self._labels = images, labels
         self._prepare = prepare
         self._augment = augment
+        self._image_sizes = equal_shares(image_sizes, max_epochs) if image_sizes else []
+        self._rank, self._world_size = rank, world_size
+        smallest = min(min(size, len(images) % size or size) for size in batch_sizes)
+        if smallest < world_size:
+            raise DataError(
+                f"--batch_size: {world_size} processes cannot share a batch of {smallest}, "
+                "the smallest of an epoch"
+            )
+
+    def phase(self, step: int) -> int:
+        """A number that rises when the size of the batches or of the images changes."""
+        epoch, _ = self.position(step)
+        return super().phase(step) + sum(first <= epoch for first, _, _ in self._image_sizes)
+
+    def image_size(self, epoch: int) -> int:
+        """Pixels a side of the images in that epoch."""
+        sizes = (size for first, _, size in reversed(self._image_sizes) if first <= epoch)
+        return next(sizes, self._images.shape[-1])
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
-        """Yield (float32 images, labels) of each step of that epoch, from step `first_step` on."""
+        """Yield (images, labels) of each step of that epoch, from step `first_step` on.
+
+        Where processes share a batch, a third value follows: the weight of this process's mean
+        loss. The mean over the processes of the weighted losses is the mean loss of the batch.
+        """
         import torch  # not above: the NumPy MLP on a toy set runs without it
 
-        from data.augment import crop_flip, draw_crop_flip
+        from data.augment import crop_flip, draw_crop_flip, resize
 
         order = torch.from_numpy(epoch_order(self.n_samples, self.seed, epoch))
         generator = torch.Generator()
         size = self.batch_size(epoch)
         for step in range(first_step, self._steps_per_epoch(size)):
-            chosen = order[step * size : (step + 1) * size]
-            chosen = chosen.to(self._images.device)
+            batch = order[step * size : (step + 1) * size]
+            share = slice(self._rank, None, self._world_size)
+            chosen = batch[share].to(self._images.device)
             images = self._images.index_select(0, chosen)
             if self._augment:
                 generator.manual_seed(_mix(self.seed, epoch, step))
-                images = crop_flip(
-                    images, *draw_crop_flip(len(images), PADDING, generator), PADDING
-                )
-            yield self._prepare(images), self._labels[chosen]
+                draws = draw_crop_flip(len(batch), PADDING, generator)
+                images = crop_flip(images, *(draw[share] for draw in draws), PADDING)
+            images = resize(self._prepare(images), self.image_size(epoch))
+            if self._world_size == 1:
+                yield images, self._labels[chosen]
+            else:
+                yield images, self._labels[chosen], len(chosen) * self._world_size / len(batch)
 
 
 def _mix(*numbers: int) -> int:

@@ -9,9 +9,13 @@ from training.errors import UsageError
 from training.flags import (
     Group,
     Parser,
+    add_cifar10_flags,
+    add_optimiser_flags,
     add_run_flags,
     add_training_flags,
+    check_momentum,
     counts,
+    fill_in,
     number,
     on_off,
 )
@@ -47,30 +51,7 @@ def build_parser() -> Parser:
         metavar="X",
         help="toy sets: standard deviation of the noise (default: moons 0.2, circles 0.1)",
     )
-    data.add(
-        "--data_dir",
-        metavar="DIR",
-        help="where CIFAR-10 lies (default: $CIFAR10_DIR, then data/cifar10/, then download)",
-    )
-    data.add("--cifar10_url", metavar="URL", help="a mirror to download the archive from")
-    data.add(
-        "--cifar10_md5",
-        choices=("check", "skip"),
-        default="check",
-        help="skip accepts a set of your own in CIFAR-10's format",
-    )
-    data.add(
-        "--augment",
-        type=on_off,
-        metavar="on|off",
-        help="images: random flip and random 32x32 crop with padding 4",
-    )
-    data.add(
-        "--whiten",
-        type=on_off,
-        metavar="on|off",
-        help="images: make neighbouring pixels and channels uncorrelated",
-    )
+    add_cifar10_flags(data)
     net = Group(parser, "net", RECIPES)
     net.add("--model", choices=("numpy", "pytorch"), default="numpy", help="which implementation")
     net.add(
@@ -100,68 +81,17 @@ def build_parser() -> Parser:
         help="pytorch: add a hidden layer's input to its output where both are equally wide",
     )
     net.add("--activation", choices=("relu", "gelu", "silu"), help="pytorch: other than relu")
-    optimiser = Group(parser, "optimiser and regularisation", RECIPES)
-    optimiser.add(
-        "--optimizer", choices=("sgd", "adam", "adamw", "rmsprop"), help="numpy: sgd alone"
-    )
-    optimiser.add(
-        "--momentum", type=number(float, 0, 0.999), metavar="X", help="of sgd and rmsprop"
-    )
-    optimiser.add(
-        "--weight_decay", type=number(float, 0), metavar="X", help="pull of all weights towards 0"
-    )
-    optimiser.add(
-        "--label_smoothing",
-        type=number(float, 0, 0.99),
-        metavar="X",
-        help="pytorch: share of the target spread over all classes",
-    )
-    optimiser.add(
-        "--mixup",
-        type=number(float, 0),
-        metavar="X",
-        help="pytorch: Beta parameter for mixing pairs of samples; 0 mixes none",
-    )
-    optimiser.add(
-        "--average_decay",
-        type=number(float, 0, 0.99999),
-        metavar="X",
-        help="pytorch: judge a moving average of the weights with this decay a step",
-    )
-    optimiser.add(
-        "--views",
-        type=int,
-        choices=(1, 2, 18, 50),
-        help="images: versions of a test image to average over at the end: the image, "
-        "its mirror image, and both shifted over a 3x3 or 5x5 grid",
-    )
+    title = "optimiser and regularisation (numpy: sgd, momentum and weight decay)"
+    add_optimiser_flags(Group(parser, title, RECIPES))
     add_training_flags(Group(parser, "training", RECIPES))
-    run = Group(parser, "run", RECIPES)
-    run.add(
-        "--recipe",
-        choices=("report", "best"),
-        default="report",
-        help="sets the default of every flag above; a flag that you give still counts",
-    )
-    run.add(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="pytorch: where to train",
-    )
-    add_run_flags(run)
+    add_run_flags(Group(parser, "run", RECIPES))
     return parser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the flags, fill in the recipe, and refuse what does not go together."""
     args = build_parser().parse_args(argv)
-    epochs = args.max_epochs
-    for flag, value in defaults(args.model, args.dataset, args.recipe).items():
-        if getattr(args, flag) is None:
-            setattr(args, flag, value)
-    if args.max_steps and not epochs:
-        args.max_epochs = None  # a number of steps that was asked for is not cut short
+    fill_in(args, defaults(args.model, args.dataset, args.recipe))
     args.init = args.init or ("he" if args.model == "numpy" else "pytorch")
     if args.model == "numpy":
         _refuse_unless(args, PYTORCH_ONLY, "needs --model pytorch")
@@ -171,8 +101,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
             raise UsageError(f"--device: {args.device} needs --model pytorch; numpy has cpu")
     if args.dataset != "cifar10":
         _refuse_unless(args, IMAGES_ONLY, "is for --dataset cifar10")
-    if args.momentum and args.optimizer in ("adam", "adamw"):
-        raise UsageError(f"--momentum: {args.optimizer} has its own; it is for sgd and rmsprop")
+    check_momentum(args)
     return args
 
 

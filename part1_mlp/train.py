@@ -6,7 +6,6 @@ python part1_mlp/train.py --model pytorch --dataset cifar10 --recipe report --da
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import DataError, Dataset, load_dataset
-from data.batches import ArrayBatches, ImageBatches
-from data.cifar10 import MEAN, STD
+from data.batches import ArrayBatches
 from part1_mlp.flags import parse
 from part1_mlp.mlp_numpy import MLP as NumpyMLP
 from part1_mlp.mlp_numpy import SGD
@@ -26,7 +24,6 @@ from training.run import SPLITS, Batches, Learner
 from training.script import execute, one_line_errors
 
 TRAIN_SAMPLES_EVALUATED = 5000  # of CIFAR-10's 45,000, without augmentation: as many as validate
-WHITENING_SAMPLES = 10_000  # training images that the statistics are taken from
 DRY_RUN_SAMPLES = 32  # where the batch is the whole set
 
 
@@ -75,25 +72,21 @@ def _planned_epochs(args: argparse.Namespace) -> int:
 
 
 def _image_pipeline(args: argparse.Namespace, images, labels, batch_sizes: tuple[int, ...]):
-    """What turns uint8 images into inputs, the training batches, and the views to average."""
     import torch
 
-    from data.augment import Normaliser, views
-    from data.whiten import Whitener
+    from data.pipeline import image_pipeline
 
-    prepare = Normaliser(MEAN, STD, images.device, getattr(torch, args.precision))
-    if args.whiten:
-        prepare = Whitener(prepare, images[:WHITENING_SAMPLES])
-    batches = ImageBatches(
+    return image_pipeline(
         images,
         labels,
         batch_sizes,
-        args.seed,
+        seed=args.seed,
         max_epochs=_planned_epochs(args),
-        prepare=prepare,
         augment=args.augment,
+        whiten=args.whiten,
+        n_views=args.views,
+        dtype=getattr(torch, args.precision),
     )
-    return prepare, batches, partial(views, n_views=args.views) if args.views > 1 else None
 
 
 def _numpy_learner(

@@ -4,6 +4,7 @@ Run this file to see its layers: python part2_cnn/model.py
 """
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -19,12 +20,12 @@ UNITS = 1024  # of each hidden linear layer
 GRID = 4  # rows and columns of the last block's output for images of 32x32 pixels
 
 
-def block(in_channels: int, out_channels: int) -> list[nn.Module]:
+def block(in_channels: int, out_channels: int, winograd: bool) -> list[nn.Module]:
     """Two convolutions with ReLU, then half the rows and columns."""
     return [
-        Conv3x3(in_channels, out_channels),
+        Conv3x3(in_channels, out_channels, winograd=winograd),
         nn.ReLU(inplace=True),
-        Conv3x3(out_channels, out_channels),
+        Conv3x3(out_channels, out_channels, winograd=winograd),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(2, stride=2),
     ]
@@ -37,13 +38,16 @@ class CNN(nn.Module):
         n_channels: of an image, 3 for colour.
         n_classes: logits to give.
         dropout: probability of dropping an activation of a hidden linear layer in training.
+        winograd: convolve by Winograd's method where it pays, see `part2_cnn.winograd`.
     """
 
-    def __init__(self, n_channels: int, n_classes: int, *, dropout: float = 0.5):
+    def __init__(
+        self, n_channels: int, n_classes: int, *, dropout: float = 0.5, winograd: bool = True
+    ):
         super().__init__()
         widths = (n_channels, *CHANNELS)
         self.features = nn.Sequential(
-            *(layer for i, o in zip(widths, widths[1:], strict=False) for layer in block(i, o))
+            *(layer for i, o in pairwise(widths) for layer in block(i, o, winograd))
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),
@@ -56,6 +60,7 @@ class CNN(nn.Module):
             nn.Linear(UNITS, n_classes),
         )
         self.apply(_initialise)
+        nn.init.normal_(self.classifier[-1].weight, std=0.01)  # at first, no class is likelier
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, n_channels, H, W), H and W at least 8 -> logits (N, n_classes).

@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from training.errors import UsageError
 from training.schedule import SCHEDULES
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 
 
 class Parser(argparse.ArgumentParser):
@@ -146,6 +149,88 @@ def _shown(value: object) -> str:
     return str(value)
 
 
+def add_cifar10_flags(group: Group) -> None:
+    """Where CIFAR-10 comes from, and what is done to its images in training."""
+    group.add(
+        "--data_dir",
+        metavar="DIR",
+        help="where CIFAR-10 lies (default: $CIFAR10_DIR, then data/cifar10/, then download)",
+    )
+    group.add("--cifar10_url", metavar="URL", help="a mirror to download the archive from")
+    group.add(
+        "--cifar10_md5",
+        choices=("check", "skip"),
+        default="check",
+        help="skip accepts a set of your own in CIFAR-10's format",
+    )
+    group.add(
+        "--augment",
+        type=on_off,
+        metavar="on|off",
+        help="images: random flip and random 32x32 crop with padding 4",
+    )
+    group.add(
+        "--whiten",
+        type=on_off,
+        metavar="on|off",
+        help="images: make neighbouring pixels and channels uncorrelated",
+    )
+    group.add(
+        "--views",
+        type=int,
+        choices=(1, 2, 18, 50),
+        help="images: versions of a test image to average over at the end: the image, "
+        "its mirror image, and both shifted over a 3x3 or 5x5 grid",
+    )
+
+
+def add_optimiser_flags(group: Group) -> None:
+    """The optimiser and what it regularises with."""
+    group.add("--optimizer", choices=OPTIMIZERS, help="how gradients become steps")
+    group.add("--momentum", type=number(float, 0, 0.999), metavar="X", help="of sgd and rmsprop")
+    group.add(
+        "--weight_decay", type=number(float, 0), metavar="X", help="pull of all weights towards 0"
+    )
+    group.add(
+        "--label_smoothing",
+        type=number(float, 0, 0.99),
+        metavar="X",
+        help="share of the target spread over all classes",
+    )
+    group.add(
+        "--mixup",
+        type=number(float, 0),
+        metavar="X",
+        help="Beta parameter for mixing pairs of samples; 0 mixes none",
+    )
+    group.add(
+        "--average_decay",
+        type=number(float, 0, 0.99999),
+        metavar="X",
+        help="judge a moving average of the weights with this decay a step",
+    )
+
+
+def check_momentum(args: argparse.Namespace) -> None:
+    """Refuse a momentum that the optimiser would ignore.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if args.momentum and args.optimizer in ("adam", "adamw"):
+        raise UsageError(f"--momentum: {args.optimizer} has its own; it is for sgd and rmsprop")
+
+
+def fill_in(args: argparse.Namespace, recipe: dict) -> None:
+    """Give every flag that was not given the recipe's value."""
+    epochs = args.max_epochs
+    for flag, value in recipe.items():
+        if getattr(args, flag) is None:
+            setattr(args, flag, value)
+    if args.max_steps and not epochs:
+        args.max_epochs = None  # a number of steps that was asked for is not cut short
+
+
 def add_training_flags(group: Group) -> None:
     """How to train: rate, schedule, length, batches, when to look and when to stop."""
     group.add(
@@ -186,7 +271,19 @@ def add_training_flags(group: Group) -> None:
 
 
 def add_run_flags(group: Group) -> None:
-    """What happens to the run: its seed and folder, resumption, how much it says."""
+    """What happens to the run: its recipe, device, seed and folder, resumption, messages."""
+    group.add(
+        "--recipe",
+        choices=("report", "best"),
+        default="report",
+        help="sets the default of every flag above; a flag that you give still counts",
+    )
+    group.add(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where PyTorch trains",
+    )
     group.add(
         "--seed",
         type=SEED,

@@ -20,6 +20,7 @@ from training.early_stopping import EarlyStopping
 from training.errors import DivergedError, UsageError
 from training.record import RunFolder
 from training.schedule import learning_rate_at
+from training.team import ALONE, Team
 
 SPLITS = ("train", "val", "test")
 
@@ -31,8 +32,8 @@ class Learner(Protocol):
     n_parameters: int
     learning_rate: float
 
-    def train_step(self, x: Any, y: Any) -> None:
-        """Change the weights once, to lower the loss on this batch."""
+    def train_step(self, *batch: Any) -> None:
+        """Change the weights once, to lower the loss on this batch, as `Batches` yields it."""
 
     def evaluate(self, split: str, *, final: bool = False) -> tuple[float, float]:
         """Mean loss and accuracy on `train`, `val` or `test`; `final` may spend more time on it."""
@@ -60,10 +61,10 @@ class Batches(Protocol):
         """Steps in the first so many epochs."""
 
     def phase(self, step: int) -> int:
-        """Which of the planned batch sizes, counted from 0, that step has."""
+        """A number that rises when the size of the batches or of the images changes."""
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Any, Any]]:
-        """Yield (x, y) of each step of that epoch, from step `first_step` on."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
+        """Yield the batch of each step of that epoch, from step `first_step` on."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Plan:
         limit: which flag set total_steps: `max_steps` or `max_epochs`.
         eval_freq: steps between evaluations; None: one at the end of each epoch.
         patience: evaluations without a better validation loss after which to stop, counted anew
-            when the batch grows; None never.
+            when the batch or the images grow; None never.
         checkpoint_seconds: seconds between checkpoints.
         quiet: draw no progress bar.
     """
@@ -92,10 +93,21 @@ class Plan:
 
 
 class Run:
-    """One training, from its first step or its last checkpoint to its result."""
+    """One training, from its first step or its last checkpoint to its result.
 
-    def __init__(self, learner: Learner, batches: Batches, plan: Plan, folder: RunFolder):
+    In a team every process runs all of this and does the same; the leader alone reads and writes.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        batches: Batches,
+        plan: Plan,
+        folder: RunFolder,
+        team: Team = ALONE,
+    ):
         self.learner, self.batches, self.plan, self.folder = learner, batches, plan, folder
+        self.team = team
         self.checkpoint = folder.path / learner.checkpoint_name
         self.step = 0
         self.history: list[dict] = []
@@ -116,11 +128,10 @@ class Run:
             DivergedError: the loss is no longer finite; the best weights have been kept.
             KeyboardInterrupt: on Ctrl-C or a request to terminate, after saving a checkpoint.
         """
-        if self.checkpoint.exists():
-            self._load()
-        hidden = self.plan.quiet or not sys.stderr.isatty()
+        self._load()
+        hidden = self.plan.quiet or not (self.team.leads and sys.stderr.isatty())
         with (
-            _Interrupts() as interrupts,
+            _Interrupts(one_is_enough=self.team.size > 1) as interrupts,
             tqdm(
                 total=self.plan.total_steps, initial=self.step, unit="step", disable=hidden
             ) as bar,
@@ -140,21 +151,21 @@ class Run:
         next_look = self._next_look()
         next_save = time.perf_counter() + plan.checkpoint_seconds
         while not self._reason_to_stop():
-            for x, y in self.batches.epoch(*self.batches.position(self.step)):
+            for batch in self.batches.epoch(*self.batches.position(self.step)):
                 learner.learning_rate = learning_rate_at(
                     self.step, plan.total_steps, plan.learning_rate, plan.schedule
                 )
-                learner.train_step(x, y)
+                learner.train_step(*batch)
                 self.step += 1
                 if self.step == next_look:
                     self._evaluate(bar)
                     next_look = self._next_look()
                     if self._reason_to_stop():
                         return
-                if interrupts.caught or time.perf_counter() > next_save:
+                if self.team.any(interrupts.caught or time.perf_counter() > next_save):
                     self._save()
                     next_save = time.perf_counter() + plan.checkpoint_seconds
-                    if interrupts.caught:
+                    if self.team.any(interrupts.caught):
                         raise KeyboardInterrupt
 
     def _next_look(self) -> int:
@@ -185,7 +196,8 @@ class Run:
         if self.stopping.update(row["val_loss"], self.step):
             self.best_weights = self.learner.weights()
         elif self.batches.phase(self.step) != self.batches.phase(self.history[-2]["step"]):
-            # A larger batch calms the noise that kept the loss from falling: wait anew.
+            # A larger batch calms the noise that kept the loss from falling, larger images show
+            # more: wait anew.
             self.stopping.waited = 0
         bar.set_postfix(
             val_loss=f"{row['val_loss']:.4f}",
@@ -211,11 +223,15 @@ class Run:
             "best": self.best_weights,
             "progress": json.dumps(progress),
         }
-        self.folder.write_history(self.history)
-        save_checkpoint(self.checkpoint, state)
+        if self.team.leads:
+            self.folder.write_history(self.history)
+            save_checkpoint(self.checkpoint, state)
 
     def _load(self) -> None:
-        state = load_checkpoint(self.checkpoint)
+        """Go back to the last checkpoint, if there is one."""
+        state = self.team.from_leader(self._checkpointed)
+        if state is None:
+            return
         try:
             self.learner.load_state_dict(state["learner"])
             self.best_weights = state["best"]
@@ -225,6 +241,9 @@ class Run:
             self._seconds_before = progress["seconds"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UsageError(f"{self.checkpoint}: not a checkpoint of this run") from error
+
+    def _checkpointed(self) -> dict | None:
+        return load_checkpoint(self.checkpoint) if self.checkpoint.exists() else None
 
     def _finish(self, stopped_by: str) -> dict:
         """Restore the best weights, measure them, and write everything."""
@@ -246,18 +265,24 @@ class Run:
             "parameters": self.learner.n_parameters,
             "stopped_by": stopped_by,
         }
-        self.folder.write_result(result)
+        if self.team.leads:
+            self.folder.write_result(result)
         return result
 
 
 class _Interrupts:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that it never cuts a step in half."""
+    """Turns the first Ctrl-C or SIGTERM into a flag, so that it never cuts a step in half.
 
-    def __init__(self) -> None:
+    A second one means it, and stops at once; unless `one_is_enough`, for torchrun passes on to its
+    processes a signal that they have had already.
+    """
+
+    def __init__(self, *, one_is_enough: bool = False) -> None:
         self.caught = False
+        self._one_is_enough = one_is_enough
 
     def _catch(self, number: int, frame: object) -> None:
-        if self.caught:  # a second one means it: stop now
+        if self.caught and not self._one_is_enough:
             raise KeyboardInterrupt
         self.caught = True
 

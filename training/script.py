@@ -11,6 +11,7 @@ from typing import NoReturn
 from training.errors import DivergedError, UsageError
 from training.record import RunFolder
 from training.run import Batches, Learner, Plan, Run
+from training.team import ALONE, Team, is_leader, restarted, started_by_torchrun
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_DIVERGED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -43,6 +44,7 @@ def execute(
     args: argparse.Namespace,
     run_name: str,
     make_learner: Callable[[], tuple[Learner, Batches]],
+    team: Team = ALONE,
 ) -> int:
     """Train as the flags say and print one line at the end; returns the exit code.
 
@@ -51,44 +53,59 @@ def execute(
     """
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
+    if started_by_torchrun() and team is ALONE:
+        raise UsageError("torchrun: this script trains in one process; start it with python")
+    if restarted():
+        args.resume, args.overwrite = True, False
     path = args.run_dir or ROOT / "runs" / run_name
     if args.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
             learner, batches = make_learner()
             plan = make_plan(args, batches)
-            Run(learner, batches, plan, RunFolder(Path(scratch))).train()
-        print(f"dry run: one batch of everything went through {run_name}; nothing was kept")
+            Run(learner, batches, plan, RunFolder(Path(scratch)), team).train()
+        if team.leads:
+            print(f"dry run: one batch of everything went through {run_name}; nothing was kept")
         return 0
     config = {name: _plain(value) for name, value in sorted(vars(args).items())}
-    RunFolder.check(path, config, resume=args.resume, overwrite=args.overwrite)
+    resume, overwrite = args.resume, args.overwrite
+    team.from_leader(lambda: RunFolder.check(path, config, resume=resume, overwrite=overwrite))
     learner, batches = make_learner()
     plan = make_plan(args, batches)
-    folder = RunFolder.open(path, config, resume=args.resume)
-    result = folder.result()
+    folder = team.from_leader(lambda: RunFolder.open(path, config, resume=resume))
+    result = team.from_leader(folder.result)
     if result is None:
-        result = _run(Run(learner, batches, plan, folder))
-    else:
+        result = _run(Run(learner, batches, plan, folder, team))
+    elif team.leads:
         print("the run has ended already, nothing to resume", file=sys.stderr)
+    if team.leads:
+        _report(result, path)
+    return EXIT_DIVERGED if result["stopped_by"] == "diverged" else 0
+
+
+def _report(result: dict, path: Path) -> None:
     print(
         f"test accuracy {result['test_accuracy']:.4f} (loss {result['test_loss']:.4f}) at epoch "
         f"{result['best_epoch']:g} of {result['epochs']:g}, {result['seconds']:.1f} s, "
         f"stopped by {result['stopped_by']}, run in {path}"
     )
-    return EXIT_DIVERGED if result["stopped_by"] == "diverged" else 0
 
 
 def _run(run: Run) -> dict:
     try:
         return run.train()
     except DivergedError as error:
-        print(error, file=sys.stderr)
-        return run.folder.result()
+        if run.team.leads:
+            print(error, file=sys.stderr)
+        return run.team.from_leader(run.folder.result)
     except KeyboardInterrupt:
-        command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
-        print(
-            f"interrupted at step {run.step}; go on with: python {shlex.join(command)} --resume",
-            file=sys.stderr,
-        )
+        if run.team.leads:
+            command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
+            launcher = "torchrun ..." if run.team.size > 1 else "python"
+            print(
+                f"interrupted at step {run.step}; "
+                f"go on with: {launcher} {shlex.join(command)} --resume",
+                file=sys.stderr,
+            )
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -99,8 +116,9 @@ def one_line_errors(main: Callable[[], int], *also: type[Exception]) -> NoReturn
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except (UsageError, *also) as error:
-        message = " ".join(str(error).split())
-        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+        if is_leader():
+            message = " ".join(str(error).split())
+            print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 

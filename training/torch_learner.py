@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.captured_step import Gradient, capture_gradient, is_replayable
-
-EVALUATION_CHUNK = 2000  # samples at once: bounds the memory, not the result
+from training.team import ALONE, Team
 
 
 def make_optimizer(
@@ -51,6 +51,12 @@ class TorchLearner:
             step; 0 evaluates the weights themselves.
         views: the versions of stored samples over which a final evaluation averages the
             probabilities; None: the samples alone.
+        resize: scales images to so many pixels a side. Where given, evaluations are made at the
+            size that the net was last trained at; the final one at the stored images' own.
+        precision: bfloat16 computes the net's products in it, and keeps weights and sums in
+            float32 (automatic mixed precision).
+        evaluation_chunk: samples evaluated at once; bounds the memory, not the result.
+        team: the processes that share each batch and each evaluation.
     """
 
     checkpoint_name = "checkpoint.pt"
@@ -66,9 +72,17 @@ class TorchLearner:
         mixup: float = 0.0,
         average_decay: float = 0.0,
         views: Callable[[torch.Tensor], Iterable[torch.Tensor]] | None = None,
+        resize: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
+        precision: torch.dtype | None = None,
+        evaluation_chunk: int = 2000,
+        team: Team = ALONE,
     ):
         self.net, self.optimizer, self.splits, self.prepare = net, optimizer, splits, prepare
         self.label_smoothing, self.mixup, self.views = label_smoothing, mixup, views
+        self.resize, self.precision, self.team = resize, precision, team
+        self.evaluation_chunk = evaluation_chunk
+        self.image_size: int | None = None  # that the net was last trained at
+        self._trained = net if team.size == 1 else DistributedDataParallel(net)
         self.n_parameters = sum(p.numel() for p in net.parameters())
         self.average = (
             AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
@@ -95,8 +109,9 @@ class TorchLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = value
 
-    def train_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """One step on prepared inputs (N, ...) and labels (N,)."""
+    def train_step(self, x: torch.Tensor, y: torch.Tensor, weight: float = 1.0) -> None:
+        """One step on prepared inputs (N, ...) and labels (N,), the loss multiplied by `weight`."""
+        self.image_size = x.shape[-1]
         if self._replayable:
             if len(x) not in self._replays:
                 self._replays[len(x)] = capture_gradient(self.net, self._smoothed, x, y)
@@ -104,7 +119,8 @@ class TorchLearner:
                 self._replay_step(replay, x, y)
                 return
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss(x, y).backward()
+        loss = self._loss(x, y)
+        (loss if weight == 1.0 else loss * weight).backward()
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.net)
@@ -126,36 +142,55 @@ class TorchLearner:
             parameter.grad = gradient
         self.optimizer.step()
 
+    def _autocast(self) -> torch.autocast:
+        device = self._parameters[0].device.type
+        return torch.autocast(device, torch.bfloat16, self.precision == torch.bfloat16)
+
     def _smoothed(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if logits.dtype == torch.bfloat16:
+            logits = logits.float()
         return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if not self.mixup:
-            return self._smoothed(self.net(x), y)
+            with self._autocast():
+                logits = self._trained(x)
+            return self._smoothed(logits, y)
         share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
         partner = torch.randperm(len(x), device=x.device)
-        logits = self.net(torch.lerp(x[partner], x, share))
+        with self._autocast():
+            logits = self._trained(torch.lerp(x[partner], x, share))
         return share * self._smoothed(logits, y) + (1 - share) * self._smoothed(logits, y[partner])
 
     @torch.no_grad()
     def evaluate(self, split: str, *, final: bool = False) -> tuple[float, float]:
         """Mean loss and accuracy on a split; a final evaluation averages over all views."""
-        x, y = self.splits[split]
+        x, y = (tensor[self.team.rank :: self.team.size] for tensor in self.splits[split])
         net = self.evaluated.eval()
         loss, correct = 0.0, 0
-        for start in range(0, len(x), EVALUATION_CHUNK):
-            labels = y[start : start + EVALUATION_CHUNK]
-            log_p = self._log_probabilities(net, x[start : start + EVALUATION_CHUNK], final)
-            loss += F.nll_loss(log_p, labels, reduction="sum").item()
-            correct += int((log_p.argmax(1) == labels).sum())
+        for x_chunk, y_chunk in zip(
+            x.split(self.evaluation_chunk), y.split(self.evaluation_chunk), strict=True
+        ):
+            log_p = self._log_probabilities(net, x_chunk, final)
+            loss += F.nll_loss(log_p, y_chunk, reduction="sum").item()
+            correct += int((log_p.argmax(1) == y_chunk).sum())
         self.net.train()
-        return loss / len(x), correct / len(x)
+        loss, correct, n = self.team.total(loss, correct, len(x))
+        return loss / n, correct / n
 
     def _log_probabilities(self, net: nn.Module, x: torch.Tensor, final: bool) -> torch.Tensor:
         if not (final and self.views):
-            return F.log_softmax(net(self.prepare(x)), 1)
-        views = [F.log_softmax(net(self.prepare(view)), 1) for view in self.views(x)]
+            return self._log_softmax(net, x, final)
+        views = [self._log_softmax(net, view, final) for view in self.views(x)]
         return torch.logsumexp(torch.stack(views), 0) - torch.tensor(float(len(views))).log()
+
+    def _log_softmax(self, net: nn.Module, x: torch.Tensor, final: bool) -> torch.Tensor:
+        inputs = self.prepare(x)
+        if self.resize and self.image_size and not final:
+            inputs = self.resize(inputs, self.image_size)
+        with self._autocast():
+            logits = net(inputs)
+        return F.log_softmax(logits.float() if logits.dtype == torch.bfloat16 else logits, 1)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of the judged net's parameters and buffers."""
@@ -166,24 +201,32 @@ class TorchLearner:
         self.evaluated.load_state_dict(weights)
 
     def state_dict(self) -> dict:
-        """Net, average, optimiser, and the states of PyTorch's generators (dropout, mixup)."""
+        """Net, average, optimiser, and the generators (dropout, mixup) of every process."""
+        generators = {"cpu": torch.get_rng_state()}
+        if self._on_cuda:
+            generators["cuda"] = torch.cuda.get_rng_state()
         state = {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
+            "generators": self.team.gather(generators),
+            "image_size": self.image_size,
         }
         if self.average:
             state["average"] = self.average.state_dict()
-        if torch.cuda.is_available():
-            state["cuda_rng"] = torch.cuda.get_rng_state_all()
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Go back to such a state."""
+        """Go back to such a state; of a larger team than before, some share a generator's state."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
+        self.image_size = state["image_size"]
         if self.average:
             self.average.load_state_dict(state["average"])
-        if torch.cuda.is_available() and "cuda_rng" in state:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        generators = state["generators"][self.team.rank % len(state["generators"])]
+        torch.set_rng_state(generators["cpu"])
+        if self._on_cuda and "cuda" in generators:
+            torch.cuda.set_rng_state(generators["cuda"])
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self._parameters[0].device.type == "cuda"

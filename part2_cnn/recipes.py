@@ -1,0 +1,33 @@
+"""The default of every flag that `--recipe` sets."""
+
+REPORT = {
+    "dropout": 0.5,
+    "optimizer": "adam",
+    # The report leaves the learning rate, its schedule, and the size of a batch open.
+    "learning_rate": 1e-3,
+    "schedule": "one_cycle",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "mixup": 0.0,
+    "average_decay": 0.0,
+    "batch_size": (128,),
+    "image_sizes": (32,),
+    "max_epochs": 12,
+    "eval_freq": None,
+    "patience": 5,
+    "augment": True,
+    "whiten": False,
+    "views": 1,
+}
+BEST = REPORT | {
+    "optimizer": "adamw",
+    "weight_decay": 0.05,
+    "label_smoothing": 0.1,
+    "average_decay": 0.99,
+    "image_sizes": (16, 24, 32),
+    "max_epochs": 30,
+    "patience": 0,
+    "views": 18,
+}
+RECIPES = {"report": REPORT, "best": BEST}
