@@ -17,6 +17,7 @@ import numpy as np
 
 from data.download import DownloadError, download, md5_of
 from data.errors import DataError
+from data.pictures import open_picture
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_DIR = HERE / "cifar10"
@@ -248,8 +249,6 @@ def _decode_image_folders(folder: Path) -> Arrays:
 
 
 def _decode_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image, UnidentifiedImageError
-
     images, labels = [], []
     for label, name in enumerate(CLASS_NAMES):
         if not (folder / name).is_dir():
@@ -260,11 +259,7 @@ def _decode_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         if not files:
             raise DataError(f"{folder / name}: holds no .png or .jpg image")
         for path in files:
-            try:
-                with Image.open(path) as picture:
-                    pixels = np.asarray(picture.convert("RGB"))
-            except (OSError, UnidentifiedImageError) as error:
-                raise DataError(f"{path}: not a readable image") from error
+            pixels = np.asarray(open_picture(path))
             if pixels.shape != (32, 32, 3):
                 height, width, _ = pixels.shape
                 raise DataError(f"{path}: is {width}x{height} pixels, expected 32x32")

@@ -1,12 +1,13 @@
 """The runs behind every figure: which script with which flags makes which record."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TOY_SEEDS = range(5)
 CIFAR10_SEEDS = range(3)
 MODELS = ("numpy", "pytorch")
 QUICK_TOY = "--max_epochs 5"
 QUICK_CIFAR10 = "--max_epochs 2 --n_samples 5000 --batch_size 128"
+QUICK_CNN = "--max_epochs 2 --n_samples 1000 --batch_size 50 --image_sizes 16"
 WIDE = (  # recipe best with free hidden sizes, and what so large a net needs against overfitting
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
     "--dropout 0.1 --mixup 0.2 --max_epochs 100"
@@ -22,12 +23,14 @@ class Experiment:
         script: the train script, relative to the project's root.
         flags: what to call it with, `--run_dir` excepted.
         quick: flags that shorten it for `--quick`.
+        shifts: whether to keep how the trained net fares on shifted test images.
     """
 
     record: str
     script: str
     flags: tuple[str, ...]
     quick: tuple[str, ...]
+    shifts: bool = False
 
     @property
     def command(self) -> str:
@@ -47,7 +50,10 @@ def toy_experiments(dataset: str) -> list[Experiment]:
 def cifar10_report_experiments() -> list[Experiment]:
     """The report's recipe on CIFAR-10."""
     return [
-        _mlp("mlp_pytorch_cifar10_report", "pytorch", "cifar10", seed, "", QUICK_CIFAR10)
+        replace(
+            _mlp("mlp_pytorch_cifar10_report", "pytorch", "cifar10", seed, "", QUICK_CIFAR10),
+            shifts=True,
+        )
         for seed in CIFAR10_SEEDS
     ]
 
@@ -58,6 +64,13 @@ def cifar10_best_experiments() -> list[Experiment]:
         _mlp("mlp_pytorch_cifar10_best", "pytorch", "cifar10", 0, "--recipe best", QUICK_CIFAR10),
         _mlp("mlp_pytorch_cifar10_wide", "pytorch", "cifar10", 0, WIDE, QUICK_CIFAR10),
     ]
+
+
+def cnn_experiment(recipe: str) -> Experiment:
+    """The CNN with one of its two recipes."""
+    flags = ("--recipe", recipe, "--seed", "0")
+    name = f"cnn_{recipe}_seed0"
+    return Experiment(name, "part2_cnn/train.py", flags, tuple(QUICK_CNN.split()), shifts=True)
 
 
 def _mlp(name: str, model: str, dataset: str, seed: int, extra: str, quick: str) -> Experiment:

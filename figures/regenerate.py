@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from data import DataError
-from figures import experiments, part1
+from figures import experiments, part1, part2
 from figures.experiments import Experiment
 from figures.results import benchmark_table, results_table, update_readme
+from figures.shifts import SHIFTS_FILE, measure_shifts
 from training.curves import FORMATS, save_figure
 from training.errors import UsageError
 from training.flags import Parser, number
@@ -34,7 +35,10 @@ from training.script import ROOT, one_line_errors
 HERE = Path(__file__).resolve().parent
 RETRAIN_DIR = ROOT / "runs" / "retrain"  # where runs live until they are whole
 QUICK_DIR = ROOT / "runs" / "quick"
-BENCHMARK = ROOT / "tests" / "benchmarks" / "part1.json"
+BENCHMARKS = {  # by the section of the README that shows them
+    "speeds of part 1": ROOT / "tests" / "benchmarks" / "part1.json",
+    "speeds of part 2": ROOT / "tests" / "benchmarks" / "part2.json",
+}
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
 
 
@@ -49,6 +53,8 @@ class Picture:
 
 def pictures() -> dict[str, Picture]:
     """Every figure by its name in the report, and the extra ones."""
+    mlp_report = tuple(experiments.cifar10_report_experiments())
+    cnn_report, cnn_best = map(experiments.cnn_experiment, ("report", "best"))
     return {
         "1": Picture("The toy data sets, 600 training points each.", part1.draw_toy_sets, ()),
         "2": Picture(
@@ -67,16 +73,37 @@ def pictures() -> dict[str, Picture]:
             "MLP 512-256-128 on CIFAR-10 with the report's recipe: loss and accuracy on 5,000 "
             "training images (not augmented) and on the test set.",
             part1.draw_cifar10_curves,
-            tuple(experiments.cifar10_report_experiments()),
+            mlp_report,
+        ),
+        "5": Picture(
+            "CNN on CIFAR-10 with the report's recipe: loss and accuracy on 5,000 training images "
+            "(not augmented) and on the test set.",
+            part2.draw_report_curves,
+            (cnn_report,),
         ),
         "mlp_best": Picture(
             "MLPs on CIFAR-10: the report's recipe, the best recipe, and the best recipe with "
             "free hidden sizes.",
             part1.draw_cifar10_best,
-            (
-                experiments.cifar10_report_experiments()[0],
-                *experiments.cifar10_best_experiments(),
-            ),
+            (mlp_report[0], *experiments.cifar10_best_experiments()),
+        ),
+        "cnn_best": Picture(
+            "CNN on CIFAR-10: the report's recipe and the best recipe, over training time. While "
+            "the best recipe trains on small images it is also evaluated on small images.",
+            part2.draw_best_curves,
+            (cnn_report, cnn_best),
+        ),
+        "mlp_and_cnn": Picture(
+            "The MLP and the CNN side by side on CIFAR-10, both with the report's recipe: accuracy "
+            "and loss on 5,000 training images (not augmented) and on the test set.",
+            part2.draw_mlp_and_cnn,
+            (*mlp_report, cnn_report),
+        ),
+        "shifts": Picture(
+            "Test accuracy when every test image is shifted, black filling the gap: the mean over "
+            "shifts to the left, right, up and down, and over seeds; bands are the range.",
+            part2.draw_shifts,
+            (*mlp_report, cnn_report),
         ),
     }
 
@@ -96,7 +123,7 @@ def retrain(
         waiting = {}
         for run in runs:
             flags = (*run.flags, *(run.quick if quick else ()), *data)
-            arguments = (run, flags, work / run.record, records / run.record, jobs)
+            arguments = (run, flags, work / run.record, records / run.record, jobs, data_dir)
             waiting[pool.submit(_train, *arguments)] = run
         try:
             for done in as_completed(waiting):
@@ -108,7 +135,14 @@ def retrain(
             raise
 
 
-def _train(run: Experiment, flags: Sequence[str], folder: Path, record: Path, jobs: int) -> None:
+def _train(
+    run: Experiment,
+    flags: Sequence[str],
+    folder: Path,
+    record: Path,
+    jobs: int,
+    data_dir: str | None,
+) -> None:
     command = [sys.executable, str(ROOT / run.script), *flags, "--quiet", "--resume"]
     environment = dict(os.environ)
     if jobs > 1:  # runs side by side must not fight for the same cores
@@ -124,6 +158,8 @@ def _train(run: Experiment, flags: Sequence[str], folder: Path, record: Path, jo
         said = outcome.stderr.strip().rpartition("\n")[2]
         raise UsageError(f"{run.record} failed with exit code {outcome.returncode}: {said}")
     keep_record(folder, record)
+    if run.shifts:
+        write_whole(record / SHIFTS_FILE, measure_shifts(read_run(folder), data_dir))
     shutil.rmtree(folder)
 
 
@@ -202,7 +238,8 @@ def main() -> int:
     if not args.quick and out == HERE:
         folders = sorted(path for path in records.iterdir() if path.is_dir())
         update_readme(ROOT / "README.md", "results", results_table(map(read_run, folders)))
-        update_readme(ROOT / "README.md", "speeds", benchmark_table(BENCHMARK))
+        for section, path in BENCHMARKS.items():
+            update_readme(ROOT / "README.md", section, benchmark_table(path))
     return 0
 
 

@@ -52,6 +52,12 @@ def build_parser() -> Parser:
         help="toy sets: standard deviation of the noise (default: moons 0.2, circles 0.1)",
     )
     add_cifar10_flags(data)
+    data.add(
+        "--whiten",
+        type=on_off,
+        metavar="on|off",
+        help="images: make neighbouring pixels and channels uncorrelated",
+    )
     net = Group(parser, "net", RECIPES)
     net.add("--model", choices=("numpy", "pytorch"), default="numpy", help="which implementation")
     net.add(

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from data import DataError, load_dataset
 from part1_mlp.mlp_numpy import MLP
 from training.checkpoint import load_checkpoint
-from training.curves import COLOURS, draw_run, new_figure, save_figure
+from training.curves import COLOURS, draw_curves, new_figure, save_figure
 from training.errors import UsageError
 from training.flags import Parser
 from training.record import RunRecord, read_run
@@ -30,38 +30,6 @@ PROBABILITY_COLOURS = LinearSegmentedColormap.from_list(
     "blue-white-orange",
     ("#9DC8E6", "white", "#F5C09A"),  # the two classes' colours, pale
 )
-CONFIG_IN_LABELS = ("model", "dataset", "recipe", "seed")
-
-
-def draw_curves(runs: Sequence[RunRecord]) -> Figure:
-    """Loss and accuracy against epochs, train dashed and test solid, a colour a run."""
-    figure, ((loss, accuracy),) = new_figure(1, 2)
-    for run, colour, label in zip(runs, _colours(len(runs)), _labels(runs), strict=True):
-        colours = dict.fromkeys(("train", "test"), colour)
-        labels = {split: f"{label} {split}".strip() for split in colours}
-        draw_run({"loss": loss, "accuracy": accuracy}, run, colours=colours, labels=labels)
-    for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-        axes.set(xlabel="epoch", ylabel=quantity)
-    loss.set_ylim(bottom=0)
-    accuracy.legend(loc="lower right", fontsize=7)
-    figure.suptitle("Train and test curves; a dot marks the epoch with the lowest validation loss")
-    return figure
-
-
-def _labels(runs: Sequence[RunRecord]) -> list[str]:
-    """What tells the runs apart: their configurations where these differ, else their folders."""
-    if len(runs) == 1:
-        return [""]
-    differing = [n for n in CONFIG_IN_LABELS if len({str(r.config.get(n)) for r in runs}) > 1]
-    labels = [
-        " ".join(f"seed {r.config[n]}" if n == "seed" else str(r.config.get(n)) for n in differing)
-        for r in runs
-    ]
-    return labels if len(set(labels)) == len(runs) else [r.path.name for r in runs]
-
-
-def _colours(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
 
 
 def draw_boundaries(runs: Sequence[RunRecord]) -> Figure | None:
@@ -120,37 +88,27 @@ def _draw_boundary(axes: Axes, run: RunRecord):
 
 def predict_probability(run: RunRecord, points: np.ndarray) -> np.ndarray:
     """Probability (N,) of class 1 that the run's best net gives to points (N, 2)."""
-    best = load_checkpoint(run.checkpoint)["best"]
-    hidden = run.config["dnn_hidden_units"]
-    try:
-        if run.config["model"] == "numpy":
-            net = MLP(points.shape[1], hidden, 2)
-            net.load_state_dict(best)
-            logits = net.forward(points)
-        else:
-            logits = _pytorch_logits(run, best, points)
-    except (ValueError, RuntimeError) as error:
-        raise UsageError(f"{run.checkpoint}: not the weights of this run") from error
+    logits = (_numpy_logits if run.config["model"] == "numpy" else _pytorch_logits)(run, points)
     return 1 / (1 + np.exp(np.clip(logits[:, 0] - logits[:, 1], -500, 500)))
 
 
-def _pytorch_logits(run: RunRecord, weights: dict, points: np.ndarray) -> np.ndarray:
+def _numpy_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
+    net = MLP(points.shape[1], run.config["dnn_hidden_units"], 2)
+    best = load_checkpoint(run.checkpoint)["best"]
+    try:
+        net.load_state_dict(best)
+    except ValueError as error:
+        raise UsageError(f"{run.checkpoint}: not the weights of this run") from error
+    return net.forward(points)
+
+
+def _pytorch_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
     import torch
 
-    from part1_mlp.mlp_pytorch import MLP as TorchMLP
+    from part1_mlp.trained import load_net
 
-    net = TorchMLP(
-        points.shape[1],
-        run.config["dnn_hidden_units"],
-        2,
-        dropout=run.config["dropout"],
-        batch_norm=run.config["batch_norm"],
-        skip=run.config["skip"],
-        activation=run.config["activation"],
-    ).double()
-    net.load_state_dict(weights)
     with torch.no_grad():
-        return net.eval()(torch.from_numpy(points)).numpy()
+        return load_net(run, points.shape[1], 2)(torch.from_numpy(points).float()).numpy()
 
 
 def main() -> int:

@@ -3,26 +3,27 @@
 REPORT = {
     "dropout": 0.5,
     "optimizer": "adam",
-    # The report leaves the learning rate, its schedule, and the size of a batch open.
-    "learning_rate": 1e-3,
+    # The report leaves the learning rate, its schedule and the size of a batch open.
+    "learning_rate": 5e-4,
     "schedule": "one_cycle",
     "momentum": 0.0,
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
     "mixup": 0.0,
     "average_decay": 0.0,
-    "batch_size": (128,),
+    "batch_size": (64,),
     "image_sizes": (32,),
     "max_epochs": 12,
     "eval_freq": None,
     "patience": 5,
     "augment": True,
-    "whiten": False,
     "views": 1,
 }
 BEST = REPORT | {
-    "optimizer": "adamw",
-    "weight_decay": 0.05,
+    "optimizer": "muon",
+    "learning_rate": 0.02,
+    "momentum": 0.9,
+    "batch_size": (128,),
     "label_smoothing": 0.1,
     "average_decay": 0.99,
     "image_sizes": (16, 24, 32),

@@ -46,6 +46,7 @@ def build_parser() -> Parser:
     """All flags, with the default of each recipe in the help."""
     parser = Parser(prog="train.py", description="Train the CNN on CIFAR-10.")
     data = Group(parser, "data", RECIPES)
+    data.add("--dataset", choices=("cifar10",), default="cifar10", help="what to learn")
     data.add(
         "--n_samples",
         type=number(int, 10),
@@ -85,7 +86,7 @@ def build_parser() -> Parser:
         action="store_true",
         help="let PyTorch compile the net first: takes a minute, pays on a GPU",
     )
-    add_optimiser_flags(Group(parser, "optimiser and regularisation", RECIPES))
+    add_optimiser_flags(Group(parser, "optimiser and regularisation", RECIPES), filters=True)
     add_training_flags(Group(parser, "training", RECIPES))
     add_run_flags(Group(parser, "run", RECIPES))
     return parser
@@ -119,7 +120,6 @@ def make_learner(args: argparse.Namespace, team: Team = ALONE) -> tuple[Learner,
         seed=args.seed,
         max_epochs=args.max_epochs or RECIPES[args.recipe]["max_epochs"],
         augment=args.augment,
-        whiten=args.whiten,
         n_views=args.views,
         memory_format=torch.channels_last,
         image_sizes=args.image_sizes,
@@ -158,7 +158,7 @@ def make_learner(args: argparse.Namespace, team: Team = ALONE) -> tuple[Learner,
 def _load(args: argparse.Namespace, team: Team) -> Dataset:
     def load() -> Dataset:
         return load_dataset(
-            "cifar10",
+            args.dataset,
             seed=args.seed,
             n_samples=args.n_samples,
             data_dir=args.data_dir,
@@ -191,7 +191,7 @@ def main() -> int:
     """Train one net; returns the exit code."""
     args = parse()
     with joined(choose_device(args.device).type) as team:
-        name = f"cnn_cifar10_{args.recipe}_seed{args.seed}"
+        name = f"cnn_{args.dataset}_{args.recipe}_seed{args.seed}"
         return execute(args, name, lambda: make_learner(args, team), team)
 
 

@@ -1,5 +1,6 @@
 """The figures: drawn from whole records, the same every time, captions and numbers to match."""
 
+import importlib
 import json
 import re
 
@@ -10,8 +11,9 @@ from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
 from figures.experiments import Experiment
 from figures.results import benchmark_table, marks, results_table, update_readme
+from figures.shifts import SHIFTS, SHIFTS_FILE, measure_shifts, read_shifts, shifted
 from part1_mlp import plot, train
-from training.record import read_run
+from training.record import FREE_TO_CHANGE, read_run
 from training.script import ROOT
 
 RECORDS = ROOT / "figures" / "records"
@@ -29,7 +31,7 @@ def test_every_figure_has_its_records_and_they_hold_no_weights():
     wanted = {run.record for picture in regenerate.pictures().values() for run in picture.runs}
     assert {folder.name for folder in RECORDS.iterdir()} == wanted
     for name in wanted:
-        files = {file.name for file in (RECORDS / name).iterdir()}
+        files = {file.name for file in (RECORDS / name).iterdir()} - {SHIFTS_FILE}
         assert files == {"config.json", "history.csv", "result.json"}
         config = read_run(RECORDS / name).config
         assert config["run_dir"] is None
@@ -39,10 +41,11 @@ def test_every_figure_has_its_records_and_they_hold_no_weights():
 def test_records_were_made_with_the_flags_that_the_captions_tell():
     for picture in regenerate.pictures().values():
         for run in picture.runs:
-            args = vars(train.parse(list(run.flags)))
+            script = importlib.import_module(run.script.removesuffix(".py").replace("/", "."))
+            args = vars(script.parse(list(run.flags)))
             config = read_run(RECORDS / run.record).config
             for name, value in args.items():
-                if name not in ("run_dir", "data_dir", "resume", "quiet"):
+                if name not in FREE_TO_CHANGE:
                     value = list(value) if isinstance(value, tuple) else value
                     assert config[name] == value, f"{run.record}: {name}"
 
@@ -74,6 +77,29 @@ def test_cifar10_report_records_keep_every_fixed_fact():
              "label_smoothing": 0.0, "mixup": 0.0, "average_decay": 0.0, "views": 1}  # fmt: skip
     for run in runs:
         assert run.config.items() >= fixed.items()
+
+
+def test_cnn_report_record_keeps_every_fixed_fact():
+    (run,) = records("cnn_report")
+    fixed = {"optimizer": "adam", "augment": True, "dropout": 0.5, "image_sizes": [32],
+             "label_smoothing": 0.0, "mixup": 0.0, "average_decay": 0.0, "views": 1}  # fmt: skip
+    assert run.config.items() >= fixed.items()
+    assert run.config["patience"] > 0
+    assert run.result["parameters"] == 6_400_586
+    assert run.result["test_accuracy"] >= 0.85
+
+
+def test_recorded_shifts_begin_at_the_recorded_accuracy():
+    wanted = {run for picture in regenerate.pictures().values() for run in picture.runs}
+    with_shifts = [run.record for run in wanted if run.shifts]
+    assert with_shifts
+    for name in with_shifts:
+        pixels, accuracy = read_shifts(RECORDS / name)
+        assert pixels.tolist() == list(SHIFTS)
+        assert accuracy.shape == (9, 4)
+        run = read_run(RECORDS / name)
+        if run.config["views"] == 1:
+            assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=2e-4)
 
 
 # --- Drawing --------------------------------------------------------------------------------------
@@ -118,9 +144,8 @@ def test_committed_captions_are_those_of_the_records():
 
 def test_readme_holds_the_numbers_of_the_records():
     readme = (ROOT / "README.md").read_text()
-    tables = {
-        "results": results_table(records("")),
-        "speeds": benchmark_table(regenerate.BENCHMARK),
+    tables = {"results": results_table(records(""))} | {
+        section: benchmark_table(path) for section, path in regenerate.BENCHMARKS.items()
     }
     for section, table in tables.items():
         begin, end = marks(section)
@@ -169,3 +194,28 @@ def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp
     predicted = plot.predict_probability(run, dataset.x_test) > 0.5
     accuracy = (predicted == dataset.y_test).mean()
     assert accuracy == pytest.approx(run.result["test_accuracy"], abs=2e-3)  # float32 against 64
+
+
+def test_shifting_moves_pixels_and_fills_with_black():
+    images = np.arange(1, 17, dtype=np.uint8).reshape(1, 1, 4, 4)
+    moved = shifted(images, 1, -2)[0, 0]
+    assert moved.tolist() == [[0, 0, 0, 0], [3, 4, 0, 0], [7, 8, 0, 0], [11, 12, 0, 0]]
+    assert (shifted(images, 0, 0) == images).all()
+    assert not shifted(images, 4, 0).any()
+
+
+@pytest.mark.parametrize("part", ["part1_mlp", "part2_cnn"])
+def test_shifts_of_a_trained_net(part, run_main, tmp_path, tiny_cifar10):
+    flags = {
+        "part1_mlp": ("--model", "pytorch", "--dnn_hidden_units", "32"),
+        "part2_cnn": ("--image_sizes", "8"),
+    }[part]
+    flags = (*flags, "--dataset", "cifar10", "--cifar10_md5", "skip", "--data_dir", tiny_cifar10)
+    script = importlib.import_module(f"{part}.train")
+    run_main(script.main, "train.py", *flags, "--batch_size", 60, "--max_epochs", 3,
+             "--run_dir", tmp_path / "run")  # fmt: skip
+    run = read_run(tmp_path / "run")
+    (tmp_path / SHIFTS_FILE).write_text(measure_shifts(run, tiny_cifar10))
+    _, accuracy = read_shifts(tmp_path)
+    assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=1e-4)
+    assert ((accuracy >= 0) & (accuracy <= 1)).all()

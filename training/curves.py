@@ -35,6 +35,7 @@ STYLE = {
     "svg.hashsalt": "figures",
 }
 FORMATS = ("png", "pdf")
+CONFIG_IN_LABELS = ("model", "dataset", "recipe", "seed")
 
 
 def new_figure(rows: int, columns: int, *, panel: tuple[float, float] = (3.4, 2.6), **kwargs):
@@ -119,3 +120,34 @@ def draw_run(
                 label=labels[split],
             )
         mark_best(axes, run, f"test_{quantity}", colours["test"])
+
+
+def draw_curves(runs: Sequence[RunRecord]) -> Figure:
+    """Loss and accuracy against epochs, train dashed and test solid, a colour a run."""
+    figure, ((loss, accuracy),) = new_figure(1, 2)
+    for run, colour, label in zip(runs, _colours(len(runs)), _labels(runs), strict=True):
+        colours = dict.fromkeys(("train", "test"), colour)
+        labels = {split: f"{label} {split}".strip() for split in colours}
+        draw_run({"loss": loss, "accuracy": accuracy}, run, colours=colours, labels=labels)
+    for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+        axes.set(xlabel="epoch", ylabel=quantity)
+    loss.set_ylim(bottom=0)
+    accuracy.legend(loc="lower right", fontsize=7)
+    figure.suptitle("Train and test curves; a dot marks the epoch with the lowest validation loss")
+    return figure
+
+
+def _labels(runs: Sequence[RunRecord]) -> list[str]:
+    """What tells the runs apart: their configurations where these differ, else their folders."""
+    if len(runs) == 1:
+        return [""]
+    differing = [n for n in CONFIG_IN_LABELS if len({str(r.config.get(n)) for r in runs}) > 1]
+    labels = [
+        " ".join(f"seed {r.config[n]}" if n == "seed" else str(r.config.get(n)) for n in differing)
+        for r in runs
+    ]
+    return labels if len(set(labels)) == len(runs) else [r.path.name for r in runs]
+
+
+def _colours(n: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]

@@ -170,12 +170,6 @@ def add_cifar10_flags(group: Group) -> None:
         help="images: random flip and random 32x32 crop with padding 4",
     )
     group.add(
-        "--whiten",
-        type=on_off,
-        metavar="on|off",
-        help="images: make neighbouring pixels and channels uncorrelated",
-    )
-    group.add(
         "--views",
         type=int,
         choices=(1, 2, 18, 50),
@@ -184,10 +178,20 @@ def add_cifar10_flags(group: Group) -> None:
     )
 
 
-def add_optimiser_flags(group: Group) -> None:
-    """The optimiser and what it regularises with."""
-    group.add("--optimizer", choices=OPTIMIZERS, help="how gradients become steps")
-    group.add("--momentum", type=number(float, 0, 0.999), metavar="X", help="of sgd and rmsprop")
+def add_optimiser_flags(group: Group, *, filters: bool = False) -> None:
+    """The optimiser and what it regularises with; `filters`: the net has convolutions."""
+    muon = "; muon takes orthogonal steps with convolution filters, adamw's at a twentieth of the "
+    group.add(
+        "--optimizer",
+        choices=(*OPTIMIZERS, "muon") if filters else OPTIMIZERS,
+        help="how gradients become steps" + (muon + "rate with the rest" if filters else ""),
+    )
+    group.add(
+        "--momentum",
+        type=number(float, 0, 0.999),
+        metavar="X",
+        help="of sgd and rmsprop" + (" and muon" if filters else ""),
+    )
     group.add(
         "--weight_decay", type=number(float, 0), metavar="X", help="pull of all weights towards 0"
     )
@@ -218,7 +222,7 @@ def check_momentum(args: argparse.Namespace) -> None:
         UsageError: there is one.
     """
     if args.momentum and args.optimizer in ("adam", "adamw"):
-        raise UsageError(f"--momentum: {args.optimizer} has its own; it is for sgd and rmsprop")
+        raise UsageError(f"--momentum: {args.optimizer} has its own; give it to another")
 
 
 def fill_in(args: argparse.Namespace, recipe: dict) -> None:

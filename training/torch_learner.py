@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.captured_step import Gradient, capture_gradient, is_replayable
+from training.muon import Muon
 from training.team import ALONE, Team
 
 
@@ -20,7 +21,7 @@ def make_optimizer(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
-    """PyTorch's optimiser of that name: sgd, adam, adamw or rmsprop.
+    """The optimiser of that name: PyTorch's sgd, adam, adamw or rmsprop, or our muon.
 
     `fused` updates all parameters in one pass over memory; RMSprop has no such version, and
     `foreach` is its nearest.
@@ -34,6 +35,8 @@ def make_optimizer(
         return torch.optim.AdamW(parameters, fused=True, **common)
     if name == "rmsprop":
         return torch.optim.RMSprop(parameters, momentum=momentum, foreach=True, **common)
+    if name == "muon":
+        return Muon(parameters, momentum=momentum, fused=True, **common)
     raise ValueError(f"unknown optimiser {name!r}")
 
 
@@ -107,7 +110,7 @@ class TorchLearner:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = value
+            group["lr"] = value * group.get("lr_share", 1.0)
 
     def train_step(self, x: torch.Tensor, y: torch.Tensor, weight: float = 1.0) -> None:
         """One step on prepared inputs (N, ...) and labels (N,), the loss multiplied by `weight`."""

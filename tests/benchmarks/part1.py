@@ -7,13 +7,9 @@ where figures/regenerate.py takes it into the README.
 """
 
 import argparse
-import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -37,30 +33,22 @@ from data.batches import ImageBatches
 from data.cifar10 import MEAN, STD
 from part1_mlp import train
 from part1_mlp.mlp_pytorch import MLP as TorchMLP
+from tests.benchmarks.common import clock, medians, row, write_table
 from tests.exactness import largest_difference_after_training, largest_error
-from training.record import RunFolder, write_whole
+from training.record import RunFolder
 from training.run import Run
 from training.script import make_plan
 
 OUTPUT = Path(__file__).with_suffix(".json")
-REPEATS = 5
 TOY_EPOCHS = 60
 WIDTHS = (512, 256, 128)
 
 
 def median_seconds(*timed: Callable[[], float]) -> list[float]:
-    """Median of REPEATS measurements of each, taken in turn so that all see the same machine."""
+    """Medians, after once for nothing: imports, caches, captured graphs."""
     for measure in timed:
-        measure()  # once for nothing: imports, caches, captured graphs
-    samples = [[measure() for measure in timed] for _ in range(REPEATS)]
-    return [statistics.median(column) for column in zip(*samples, strict=True)]
-
-
-def clock(work: Callable[[], object]) -> float:
-    """Seconds that the work takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        measure()
+    return medians(*timed)
 
 
 def our_seconds_per_step(*flags: str) -> float:
@@ -243,12 +231,6 @@ def exactness_rows() -> list[dict]:
                 "parameter", "", worst, "PyTorch", 0.0, worst, "below 1e-9")]  # fmt: skip
 
 
-def row(what, unit, ours, against, theirs, ratio, goal) -> dict:
-    """One line of the table."""
-    return {"what": what, "unit": unit, "ours": ours, "against": against, "theirs": theirs,
-            "ratio": ratio, "goal": goal}  # fmt: skip
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -263,15 +245,7 @@ def main() -> None:
     rows = [*toy_rows(), *wide_rows(), *exactness_rows()]
     if args.data_dir:
         rows += cifar10_rows(Path(args.data_dir))
-    for r in rows:
-        print(f"{r['what']}: {r['ours']:.4g} {r['unit']}; {r['against']}: {r['theirs']:.4g} "
-              f"{r['unit']}; ratio {r['ratio']:.3g} (goal: {r['goal']})")  # fmt: skip
-    machine = {
-        "cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
-        "numpy": np.__version__, "torch": torch.__version__, "repeats": REPEATS,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }  # fmt: skip
-    write_whole(OUTPUT, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    write_table(OUTPUT, rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""Claim C5: how well a trained net recognises test images that are shifted."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from data import Dataset, load_dataset
+from data.pipeline import class_probabilities
+from training.errors import UsageError
+from training.record import RunRecord
+
+SHIFTS_FILE = "shifts.csv"
+SHIFTS = range(9)  # pixels
+DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
+COLUMNS = ("shift", "direction", "test_accuracy")
+
+
+def measure_shifts(run: RunRecord, data_dir: str | None) -> str:
+    """The test accuracy of a run's net at each shift in each direction, as the text of a CSV file.
+
+    Args:
+        run: a finished run of the PyTorch MLP or the CNN that still has its weights.
+    """
+    dataset = load_dataset(
+        run.config["dataset"], data_dir=data_dir, check_md5=run.config["cifar10_md5"] == "check"
+    )
+    net = _load_net(run, dataset)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for shift in SHIFTS:
+        for name, (rows, columns) in DIRECTIONS.items():
+            moved = shifted(dataset.x_test, shift * rows, shift * columns)
+            predicted = class_probabilities(net, moved).argmax(1)
+            writer.writerow((shift, name, f"{np.mean(predicted == dataset.y_test):.4f}"))
+            if not shift:
+                break  # all directions are the same
+    return text.getvalue()
+
+
+def _load_net(run: RunRecord, dataset: Dataset):
+    from part1_mlp import trained as part1
+    from part2_cnn import trained as part2
+
+    if run.config.get("whiten"):
+        raise UsageError(f"{run.path}: shifts are measured on nets without whitening alone")
+    if "dnn_hidden_units" in run.config:
+        return part1.load_net(run, dataset.n_inputs, dataset.n_classes)
+    return part2.load_net(run)
+
+
+def shifted(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Images (N, C, H, W) moved down by `rows` and right by `columns`, black filling the gap."""
+    moved = np.zeros_like(images)
+    height, width = images.shape[2:]
+    to_rows, from_rows = _overlap(rows, height)
+    to_columns, from_columns = _overlap(columns, width)
+    moved[:, :, to_rows, to_columns] = images[:, :, from_rows, from_columns]
+    return moved
+
+
+def _overlap(shift: int, length: int) -> tuple[slice, slice]:
+    """Where the part that stays visible goes, and where it comes from."""
+    return (
+        slice(max(0, shift), length + min(0, shift)),
+        slice(max(0, -shift), length - max(0, shift)),
+    )
+
+
+def read_shifts(record: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The shifts in pixels, and the accuracies of shape (n_shifts, n_directions).
+
+    Raises:
+        UsageError: the record has none, or they are broken.
+    """
+    path = record / SHIFTS_FILE
+    try:
+        with path.open(newline="") as file:
+            rows = [(int(r[COLUMNS[0]]), float(r[COLUMNS[2]])) for r in csv.DictReader(file)]
+        by_shift = {s: [a for shift, a in rows if shift == s] for s in SHIFTS}
+        by_shift[0] *= len(DIRECTIONS)
+        return np.array(SHIFTS), np.array([by_shift[s] for s in SHIFTS])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is missing or broken") from error

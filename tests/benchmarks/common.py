@@ -1,0 +1,48 @@
+"""What the benchmarks share: the clock, the median, the table."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.record import write_whole
+
+REPEATS = 5
+
+
+def clock(work: Callable[[], object]) -> float:
+    """Seconds that the work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def medians(*measures: Callable[[], float], repeats: int = REPEATS) -> list[float]:
+    """Median of several measurements of each, taken in turn so that all see the same machine."""
+    samples = [[measure() for measure in measures] for _ in range(repeats)]
+    return [statistics.median(column) for column in zip(*samples, strict=True)]
+
+
+def row(what, unit, ours, against, theirs, ratio, goal) -> dict:
+    """One line of the table."""
+    return {"what": what, "unit": unit, "ours": ours, "against": against, "theirs": theirs,
+            "ratio": ratio, "goal": goal}  # fmt: skip
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    """Print the rows and write them, with the machine they were measured on."""
+    for r in rows:
+        print(f"{r['what']}: {r['ours']:.4g} {r['unit']}; {r['against']}: {r['theirs']:.4g} "
+              f"{r['unit']}; ratio {r['ratio']:.3g} (goal: {r['goal']})")  # fmt: skip
+    machine = {
+        "cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
+        "numpy": np.__version__, "torch": torch.__version__, "repeats": REPEATS,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }  # fmt: skip
+    write_whole(path, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
