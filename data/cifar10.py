@@ -21,7 +21,7 @@ from data.pictures import open_picture
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_DIR = HERE / "cifar10"
-CACHE_DIR = HERE / "cache"
+CACHE_DIR = Path(os.environ.get("CIFAR10_CACHE") or HERE / "cache")
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE = "cifar-10-python.tar.gz"
 BATCH_FOLDER = "cifar-10-batches-py"

@@ -32,8 +32,9 @@ def run_main(capsys, monkeypatch) -> Callable[..., tuple[int, str, str]]:
 
 @pytest.fixture
 def no_cache(tmp_path, monkeypatch) -> Path:
-    """Let decoded sets be cached in a scratch folder, which is returned."""
+    """Let decoded sets be cached in a scratch folder, which is returned, here and in children."""
     monkeypatch.setattr("data.cifar10.CACHE_DIR", tmp_path / "cache")
+    monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

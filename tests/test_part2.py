@@ -27,6 +27,7 @@ from part2_cnn.winograd import Conv3x3, Winograd
 from training import device, team
 from training.checkpoint import load_checkpoint
 from training.errors import UsageError
+from training.muon import orthogonalised
 from training.record import read_run
 from training.script import ROOT
 from training.torch_learner import TorchLearner, make_optimizer
@@ -193,9 +194,10 @@ def test_images_grow_by_equal_shares_and_are_evaluated_at_their_size():
     assert len(set(phases)) == 3
 
 
-def test_resuming_changes_no_bit(run_main, trained, tiny_cifar10, tmp_path, monkeypatch):
-    flags = ("--data_dir", tiny_cifar10, *TINY, "--image_sizes", "8,16", "--average_decay", "0.5",
-             "--checkpoint_seconds", 0)  # fmt: skip
+@pytest.mark.parametrize("recipe", ["report", "best"])
+def test_resuming_changes_no_bit(recipe, run_main, tiny_cifar10, tmp_path, monkeypatch):
+    flags = ("--data_dir", tiny_cifar10, "--recipe", recipe, *TINY, "--image_sizes", "8,16",
+             "--checkpoint_seconds", 0, "--views", 1)  # fmt: skip
     run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "whole")
     steps = iter(range(100))
     step = TorchLearner.train_step
@@ -215,6 +217,44 @@ def test_resuming_changes_no_bit(run_main, trained, tiny_cifar10, tmp_path, monk
     histories = [read_run(tmp_path / name).history for name in ("whole", "parts")]
     for column in ("train_loss", "val_loss", "test_accuracy"):
         np.testing.assert_array_equal(*(history[column] for history in histories))
+
+
+# --- Muon -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 32)])
+def test_orthogonalised_matrices_turn_all_directions_alike(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) * torch.logspace(-1.5, 0, shape[1])  # from steep to flat
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    result = orthogonalised(matrix)
+    assert result.shape == matrix.shape
+    values = torch.linalg.svdvals(result)
+    assert ((values > 0.3) & (values < 1.3)).all()
+    inside = u.T @ result @ v.T
+    assert (inside - inside.diag().diag()).abs().max() < 0.02, "the singular vectors are kept"
+
+
+def test_muon_moves_filters_by_the_learning_rate_and_the_rest_by_a_twentieth():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8, 2))
+    optimizer = make_optimizer("muon", net.parameters(), learning_rate=0.1, momentum=0.9)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    net(torch.randn(16, 4, 3, 3)).square().mean().backward()
+    optimizer.step()
+    filters, bias, *linear = (a - b for a, b in zip(net.parameters(), before, strict=True))
+    assert 0.05 < torch.linalg.matrix_norm(filters.detach().flatten(1), 2) < 0.13
+    for change in (bias, *linear):  # AdamW's first step is the learning rate times the sign
+        assert change.abs().max().item() == pytest.approx(0.1 * 0.05, rel=1e-3)
+
+
+def test_the_schedule_keeps_the_shares_of_the_learning_rate():
+    net = nn.Conv2d(4, 8, 3)
+    optimizer = make_optimizer("muon", net.parameters(), learning_rate=0.1)
+    learner = TorchLearner(net, optimizer, {})
+    learner.learning_rate = 0.02
+    assert learner.learning_rate == 0.02
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.02, 0.001])
 
 
 # --- Device and precision -------------------------------------------------------------------------
@@ -274,6 +314,30 @@ def test_bfloat16_products_leave_weights_and_logits_in_float32():
     assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.02)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of GNU's C library alone")
+def test_freed_memory_is_used_again_without_asking_the_system():
+    code = """
+import resource, torch
+from training.device import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(16 * 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+plain = faults()
+keep_freed_memory()
+faults()
+print(plain, faults())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    plain, kept = map(int, done.stdout.split())
+    assert plain > 5 * 1000  # 64 MiB each, in pages of 4 KiB at least
+    assert kept < plain / 100
+
+
 # --- Several processes ----------------------------------------------------------------------------
 
 
@@ -285,17 +349,12 @@ def torchrun(*flags: object, processes: int = 2, restarts: int = 0) -> list[str]
     ]  # fmt: skip
 
 
-@pytest.fixture
-def decoded(tiny_cifar10, tmp_path, monkeypatch) -> Path:
-    """The made-up set for other processes, which must not cache it with the real one."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return tiny_cifar10
-
-
-def test_one_and_two_processes_give_the_same_curve(run_main, decoded, tmp_path):
+def test_one_and_two_processes_give_the_same_curve(run_main, tiny_cifar10, tmp_path, monkeypatch):
     # 180 training images in batches of 50: shares of 25, and the last batch of 30.
-    flags = ("--data_dir", decoded, *TINY, "--dropout", 0, "--optimizer", "sgd", "--momentum", 0.9,
-             "--learning_rate", 0.01, "--schedule", "constant", "--batch_size", 50)  # fmt: skip
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    flags = ("--data_dir", tiny_cifar10, *TINY, "--dropout", 0, "--optimizer", "sgd",
+             "--momentum", 0.9, "--learning_rate", 0.01, "--schedule", "constant",
+             "--batch_size", 50)  # fmt: skip
     run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "one")
     command = torchrun(*flags, "--run_dir", tmp_path / "two")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
@@ -338,9 +397,10 @@ def test_a_batch_that_cannot_be_shared_is_refused():
         ImageBatches(images, torch.arange(9), (4,), 0, prepare=lambda x: x, world_size=2)
 
 
-def test_a_killed_worker_goes_on_from_the_checkpoint(decoded, tmp_path):
+def test_a_killed_worker_goes_on_from_the_checkpoint(tiny_cifar10, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     folder = tmp_path / "run"
-    flags = ("--data_dir", decoded, *TINY, "--max_epochs", 8, "--checkpoint_seconds", 0)
+    flags = ("--data_dir", tiny_cifar10, *TINY, "--max_epochs", 8, "--checkpoint_seconds", 0)
     process = subprocess.Popen(
         torchrun(*flags, "--run_dir", folder, restarts=2),
         stdout=subprocess.PIPE,

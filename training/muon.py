@@ -61,8 +61,9 @@ class Muon(torch.optim.AdamW):
 
     def _orthogonal_step(self, parameter: nn.Parameter, group: dict) -> None:
         gradient, state = parameter.grad, self.state[parameter]
-        if "momentum_buffer" not in state:
+        if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
+            state["step"] = torch.tensor(0.0)  # unused, but AdamW loads no state without one
         velocity = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
         direction = gradient.add(velocity, alpha=group["momentum"])
         step = orthogonalised(direction.reshape(len(direction), -1)).view_as(direction)
