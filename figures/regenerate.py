@@ -39,6 +39,7 @@ BENCHMARKS = {  # by the section of the README that shows them
     "speeds of part 1": ROOT / "tests" / "benchmarks" / "part1.json",
     "speeds of part 2": ROOT / "tests" / "benchmarks" / "part2.json",
 }
+QUICK_SHIFT_IMAGES = 500
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
 
 
@@ -123,26 +124,25 @@ def retrain(
         waiting = {}
         for run in runs:
             flags = (*run.flags, *(run.quick if quick else ()), *data)
-            arguments = (run, flags, work / run.record, records / run.record, jobs, data_dir)
-            waiting[pool.submit(_train, *arguments)] = run
+            folders = (work / run.record, records / run.record)
+            waiting[pool.submit(_train, run, flags, *folders, jobs)] = run
         try:
             for done in as_completed(waiting):
                 done.result()
-                bar.set_postfix_str(waiting[done].record)
+                run = waiting[done]
+                if run.shifts:
+                    images = QUICK_SHIFT_IMAGES if quick else None
+                    shifts = measure_shifts(read_run(work / run.record), data_dir, images)
+                    write_whole(records / run.record / SHIFTS_FILE, shifts)
+                shutil.rmtree(work / run.record)
+                bar.set_postfix_str(run.record)
                 bar.update()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _train(
-    run: Experiment,
-    flags: Sequence[str],
-    folder: Path,
-    record: Path,
-    jobs: int,
-    data_dir: str | None,
-) -> None:
+def _train(run: Experiment, flags: Sequence[str], folder: Path, record: Path, jobs: int) -> None:
     command = [sys.executable, str(ROOT / run.script), *flags, "--quiet", "--resume"]
     environment = dict(os.environ)
     if jobs > 1:  # runs side by side must not fight for the same cores
@@ -158,9 +158,6 @@ def _train(
         said = outcome.stderr.strip().rpartition("\n")[2]
         raise UsageError(f"{run.record} failed with exit code {outcome.returncode}: {said}")
     keep_record(folder, record)
-    if run.shifts:
-        write_whole(record / SHIFTS_FILE, measure_shifts(read_run(folder), data_dir))
-    shutil.rmtree(folder)
 
 
 def keep_record(folder: Path, record: Path) -> None:

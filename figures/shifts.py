@@ -14,27 +14,30 @@ from training.record import RunRecord
 SHIFTS_FILE = "shifts.csv"
 SHIFTS = range(9)  # pixels
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
-COLUMNS = ("shift", "direction", "test_accuracy")
+COLUMNS = ("shift", "direction", "images", "test_accuracy")
 
 
-def measure_shifts(run: RunRecord, data_dir: str | None) -> str:
+def measure_shifts(run: RunRecord, data_dir: str | None, n_images: int | None = None) -> str:
     """The test accuracy of a run's net at each shift in each direction, as the text of a CSV file.
 
     Args:
         run: a finished run of the PyTorch MLP or the CNN that still has its weights.
+        n_images: how many test images to ask about; None: all.
     """
     dataset = load_dataset(
         run.config["dataset"], data_dir=data_dir, check_md5=run.config["cifar10_md5"] == "check"
     )
     net = _load_net(run, dataset)
+    images, labels = dataset.x_test[:n_images], dataset.y_test[:n_images]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for shift in SHIFTS:
         for name, (rows, columns) in DIRECTIONS.items():
-            moved = shifted(dataset.x_test, shift * rows, shift * columns)
+            moved = shifted(images, shift * rows, shift * columns)
             predicted = class_probabilities(net, moved).argmax(1)
-            writer.writerow((shift, name, f"{np.mean(predicted == dataset.y_test):.4f}"))
+            accuracy = np.mean(predicted == labels)
+            writer.writerow((shift, name, len(labels), f"{accuracy:.4f}"))
             if not shift:
                 break  # all directions are the same
     return text.getvalue()
@@ -78,7 +81,7 @@ def read_shifts(record: Path) -> tuple[np.ndarray, np.ndarray]:
     path = record / SHIFTS_FILE
     try:
         with path.open(newline="") as file:
-            rows = [(int(r[COLUMNS[0]]), float(r[COLUMNS[2]])) for r in csv.DictReader(file)]
+            rows = [(int(r[COLUMNS[0]]), float(r[COLUMNS[3]])) for r in csv.DictReader(file)]
         by_shift = {s: [a for shift, a in rows if shift == s] for s in SHIFTS}
         by_shift[0] *= len(DIRECTIONS)
         return np.array(SHIFTS), np.array([by_shift[s] for s in SHIFTS])

@@ -21,7 +21,7 @@ from part1_mlp.mlp_numpy import MLP
 from training.checkpoint import load_checkpoint
 from training.curves import COLOURS, draw_curves, new_figure, save_figure
 from training.errors import UsageError
-from training.flags import Parser
+from training.flags import plot_parser
 from training.record import RunRecord, read_run
 from training.script import one_line_errors
 
@@ -113,15 +113,7 @@ def _pytorch_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
 
 def main() -> int:
     """Draw the figures of the given runs; returns the exit code."""
-    parser = Parser(prog="plot.py", description=__doc__.split("\n\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder for the pictures (default: the first run's folder)",
-    )
-    args = parser.parse_args()
+    args = plot_parser(__doc__.split("\n\n")[0]).parse_args()
     runs = [read_run(path) for path in args.runs]
     for run in runs:
         if "dnn_hidden_units" not in run.config:

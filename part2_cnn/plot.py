@@ -19,7 +19,7 @@ from part2_cnn.model import CNN
 from part2_cnn.trained import load_net
 from training.curves import draw_curves, new_figure, save_figure
 from training.errors import UsageError
-from training.flags import Parser
+from training.flags import plot_parser
 from training.record import RunRecord, read_run
 from training.script import one_line_errors
 
@@ -100,16 +100,9 @@ def _draw_trained(run: RunRecord, net: CNN, data_dir: str | None) -> dict[str, F
 
 def main() -> int:
     """Draw the figures of the given runs; returns the exit code."""
-    parser = Parser(prog="plot.py", description=__doc__.split("\n\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    parser = plot_parser(__doc__.split("\n\n")[0])
     parser.add_argument(
         "--data_dir", metavar="DIR", help="where CIFAR-10 lies (default: as in the run)"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder for the pictures (default: the first run's folder)",
     )
     args = parser.parse_args()
     runs = [read_run(path) for path in args.runs]

@@ -23,12 +23,14 @@ BEST = REPORT | {
     "optimizer": "muon",
     "learning_rate": 0.02,
     "momentum": 0.9,
-    "batch_size": (128,),
+    "weight_decay": 0.05,
     "label_smoothing": 0.1,
-    "average_decay": 0.99,
-    "image_sizes": (16, 24, 32),
-    "max_epochs": 30,
+    "average_decay": 0.995,
+    "batch_size": (128,),
+    "image_sizes": (24, 32),
+    "max_epochs": 16,
+    "eval_freq": 704,  # steps: two epochs
     "patience": 0,
-    "views": 18,
+    "views": 2,
 }
 RECIPES = {"report": REPORT, "best": BEST}

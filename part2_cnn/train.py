@@ -84,7 +84,8 @@ def build_parser() -> Parser:
     net.add(
         "--compile",
         action="store_true",
-        help="let PyTorch compile the net first: takes a minute, pays on a GPU",
+        help="let PyTorch compile the net first, which takes a minute, in place of --winograd; "
+        "meant for GPUs",
     )
     add_optimiser_flags(Group(parser, "optimiser and regularisation", RECIPES), filters=True)
     add_training_flags(Group(parser, "training", RECIPES))
@@ -127,7 +128,8 @@ def make_learner(args: argparse.Namespace, team: Team = ALONE) -> tuple[Learner,
         world_size=team.size,
     )
     torch.manual_seed(args.seed)
-    net = CNN(x.shape[1], dataset.n_classes, dropout=args.dropout, winograd=args.winograd)
+    winograd = args.winograd and not args.compile  # the compiler would unroll its loops
+    net = CNN(x.shape[1], dataset.n_classes, dropout=args.dropout, winograd=winograd)
     net = net.to(device, memory_format=torch.channels_last)
     if args.compile:
         net.compile()

@@ -318,3 +318,16 @@ def add_run_flags(group: Group) -> None:
         "--dry_run", action="store_true", help="one batch of everything, nothing kept, then exit"
     )
     group.add("--quiet", action="store_true", help="no progress bar")
+
+
+def plot_parser(description: str) -> Parser:
+    """What every plot script takes: runs, and a folder for the pictures."""
+    parser = Parser(prog="plot.py", description=description)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the pictures (default: the first run's folder)",
+    )
+    return parser
