@@ -10,14 +10,20 @@ Source: A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks,
 The results differ from a direct convolution by rounding only, some 1e-5 of the largest value.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+T = TypeVar("T")
+Chunks = list[tuple[torch.Tensor, ...]]
+
 TILE, WINDOW = 4, 6  # a 4x4 tile of outputs depends on a 6x6 window of inputs
-TILES_AT_ONCE = 256  # so that all intermediate values stay in the processor's cache
+TILES_AT_ONCE = 128  # so that all intermediate values stay in the processor's cache
 SMALLEST_DEPTH = 16  # with fewer input channels the additions cost more than is saved
 
 _B_T = [
@@ -87,10 +93,14 @@ class Winograd(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         filters = _transform(TO_FILTERS, weight.permute(2, 3, 1, 0))  # (36, C, K)
         y = _empty(len(x), len(weight), *x.shape[2:])
-        for images, out in _chunks(x, y):
-            windows = _transform(TO_WINDOWS, _windows(images))  # (36, tiles, C)
-            tiles = _transform(TO_TILES, torch.bmm(windows, filters))  # (16, tiles, K)
-            torch.add(_join_tiles(tiles, out.shape), bias, out=out)
+
+        def convolve(chunks: Chunks) -> None:
+            for images, out in chunks:
+                windows = _transform(TO_WINDOWS, _windows(images))  # (36, tiles, C)
+                tiles = _transform(TO_TILES, torch.bmm(windows, filters))  # (16, tiles, K)
+                torch.add(_join_tiles(tiles, out.shape), bias, out=out)
+
+        _in_parallel(convolve, _chunks(x, y))
         return y
 
     @staticmethod
@@ -98,16 +108,42 @@ class Winograd(torch.autograd.Function):
         """The gradients of x, weight and bias."""
         x, weight = ctx.saved_tensors
         filters = _transform(TO_FILTERS, weight.permute(2, 3, 0, 1))  # (36, K, C)
-        dfilters = torch.zeros_like(filters).transpose(1, 2).contiguous()  # (36, C, K)
         dx = _empty(*x.shape)
-        for images, dimages, dout in _chunks(x, dx, dy):
-            windows = _transform(TO_WINDOWS, _windows(images))  # (36, tiles, C)
-            dproducts = _transform(TO_TILES.T, _split_tiles(dout))  # (36, tiles, K)
-            dfilters.baddbmm_(windows.transpose(1, 2), dproducts)
-            dwindows = _transform(TO_WINDOWS.T, torch.bmm(dproducts, filters))
-            dimages.copy_(_add_windows(dwindows, images.shape))
+
+        def differentiate(chunks: Chunks) -> torch.Tensor:
+            dfilters = filters.new_zeros(len(filters), filters.shape[2], filters.shape[1])
+            for images, dimages, dout in chunks:
+                windows = _transform(TO_WINDOWS, _windows(images))  # (36, tiles, C)
+                dproducts = _transform(TO_TILES.T, _split_tiles(dout))  # (36, tiles, K)
+                dfilters.baddbmm_(windows.transpose(1, 2), dproducts)
+                dwindows = _transform(TO_WINDOWS.T, torch.bmm(dproducts, filters))
+                dimages.copy_(_add_windows(dwindows, images.shape))
+            return dfilters  # (36, C, K)
+
+        dfilters = sum(_in_parallel(differentiate, _chunks(x, dx, dy)))
         dweight = _transform(TO_FILTERS.T, dfilters).view(3, 3, *dfilters.shape[1:])
         return dx, dweight.permute(3, 2, 0, 1), dy.sum((0, 2, 3))
+
+
+def _in_parallel(work: Callable[[Chunks], T], chunks: Chunks) -> list[T]:
+    """Give each of PyTorch's threads its share of the chunks, whose work is small and many-fold.
+
+    One thread for each chunk is faster than all threads for each operation. Who gets which depends
+    on the number of threads alone, so that a run can be repeated to the bit.
+    """
+    n = torch.get_num_threads()
+
+    def share(i: int) -> T:
+        with torch.no_grad():  # which is a state of each thread
+            return work(chunks[i::n])
+
+    return [share(0)] if n == 1 else list(_threads(n).map(share, range(n)))
+
+
+@cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Threads whose operations start no threads of their own."""
+    return ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _transform(matrix: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -116,12 +152,12 @@ def _transform(matrix: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return (matrix @ flat).view(len(matrix), -1, values.shape[-1])
 
 
-def _chunks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+def _chunks(*tensors: torch.Tensor) -> Chunks:
     """Tensors (N, channels, H, W) as (n, H, W, channels), in pieces that fit in the cache."""
     tensors = [tensor.permute(0, 2, 3, 1) for tensor in tensors]
     rows, columns = _tiles(tensors[0].shape)
     n = max(1, TILES_AT_ONCE // (rows * columns))
-    return zip(*(tensor.split(n) for tensor in tensors), strict=True)
+    return list(zip(*(tensor.split(n) for tensor in tensors), strict=True))
 
 
 def _empty(*shape: int) -> torch.Tensor:
