@@ -33,21 +33,6 @@ def draw_report_curves(runs: Sequence[RunRecord]) -> Figure:
     return figure
 
 
-def draw_best_curves(runs: Sequence[RunRecord]) -> Figure:
-    """Validation loss and accuracy of the recipes over minutes of training."""
-    figure, ((loss, accuracy),) = new_figure(1, 2)
-    for run, colour in zip(runs, COLOURS, strict=False):
-        minutes = run.history["seconds"] / 60
-        recipe = run.config["recipe"]
-        loss.plot(minutes, run.history["val_loss"], color=colour, label=recipe)
-        accuracy.plot(minutes, run.history["val_accuracy"], color=colour, label=recipe)
-    loss.set(xlabel="minutes", ylabel="validation loss", title="CNN on CIFAR-10")
-    loss.set_ylim(bottom=0)
-    accuracy.set(xlabel="minutes", ylabel="validation accuracy", title="one view of each image")
-    accuracy.legend(loc="lower right")
-    return figure
-
-
 def draw_mlp_and_cnn(runs: Sequence[RunRecord]) -> Figure:
     """Claim C3: accuracy above, loss below; MLP left, CNN right; same axes for each quantity."""
     figure, panels = new_figure(2, 2, sharex="col", sharey="row", panel=(3.4, 2.4))

@@ -55,7 +55,7 @@ class Picture:
 def pictures() -> dict[str, Picture]:
     """Every figure by its name in the report, and the extra ones."""
     mlp_report = tuple(experiments.cifar10_report_experiments())
-    cnn_report, cnn_best = map(experiments.cnn_experiment, ("report", "best"))
+    cnn_report = experiments.cnn_experiment("report")
     return {
         "1": Picture("The toy data sets, 600 training points each.", part1.draw_toy_sets, ()),
         "2": Picture(
@@ -87,12 +87,6 @@ def pictures() -> dict[str, Picture]:
             "free hidden sizes.",
             part1.draw_cifar10_best,
             (mlp_report[0], *experiments.cifar10_best_experiments()),
-        ),
-        "cnn_best": Picture(
-            "CNN on CIFAR-10: the report's recipe and the best recipe, over training time. While "
-            "the best recipe trains on small images it is also evaluated on small images.",
-            part2.draw_best_curves,
-            (cnn_report, cnn_best),
         ),
         "mlp_and_cnn": Picture(
             "The MLP and the CNN side by side on CIFAR-10, both with the report's recipe: accuracy "
