@@ -154,7 +154,7 @@ class ImageBatches(_Batches):
             chosen = batch[share].to(self._images.device)
             images = self._images.index_select(0, chosen)
             if self._augment:
-                generator.manual_seed(_mix(self.seed, epoch, step))
+                generator.manual_seed(mix(self.seed, epoch, step))
                 draws = draw_crop_flip(len(batch), PADDING, generator)
                 images = crop_flip(images, *(draw[share] for draw in draws), PADDING)
             images = resize(self._prepare(images), self.image_size(epoch))
@@ -164,6 +164,6 @@ class ImageBatches(_Batches):
                 yield images, self._labels[chosen], len(chosen) * self._world_size / len(batch)
 
 
-def _mix(*numbers: int) -> int:
+def mix(*numbers: int) -> int:
     """One well-mixed 63-bit seed out of several small numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

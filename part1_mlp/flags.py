@@ -11,6 +11,7 @@ from training.flags import (
     Parser,
     add_cifar10_flags,
     add_optimiser_flags,
+    add_regularisation_flags,
     add_run_flags,
     add_training_flags,
     check_momentum,
@@ -88,7 +89,9 @@ def build_parser() -> Parser:
     )
     net.add("--activation", choices=("relu", "gelu", "silu"), help="pytorch: other than relu")
     title = "optimiser and regularisation (numpy: sgd, momentum and weight decay)"
-    add_optimiser_flags(Group(parser, title, RECIPES))
+    optimiser = Group(parser, title, RECIPES)
+    add_optimiser_flags(optimiser)
+    add_regularisation_flags(optimiser)
     add_training_flags(Group(parser, "training", RECIPES))
     add_run_flags(Group(parser, "run", RECIPES))
     return parser

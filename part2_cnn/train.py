@@ -25,6 +25,7 @@ from training.flags import (
     Parser,
     add_cifar10_flags,
     add_optimiser_flags,
+    add_regularisation_flags,
     add_run_flags,
     add_training_flags,
     check_momentum,
@@ -87,7 +88,9 @@ def build_parser() -> Parser:
         help="let PyTorch compile the net first, which takes a minute, in place of --winograd; "
         "meant for GPUs",
     )
-    add_optimiser_flags(Group(parser, "optimiser and regularisation", RECIPES), filters=True)
+    optimiser = Group(parser, "optimiser and regularisation", RECIPES)
+    add_optimiser_flags(optimiser, filters=True)
+    add_regularisation_flags(optimiser)
     add_training_flags(Group(parser, "training", RECIPES))
     add_run_flags(Group(parser, "run", RECIPES))
     return parser

@@ -179,7 +179,7 @@ def add_cifar10_flags(group: Group) -> None:
 
 
 def add_optimiser_flags(group: Group, *, filters: bool = False) -> None:
-    """The optimiser and what it regularises with; `filters`: the net has convolutions."""
+    """The optimiser; `filters`: the net has convolutions, for which there is one more."""
     muon = "; muon takes orthogonal steps with convolution filters, adamw's at a twentieth of the "
     group.add(
         "--optimizer",
@@ -195,6 +195,10 @@ def add_optimiser_flags(group: Group, *, filters: bool = False) -> None:
     group.add(
         "--weight_decay", type=number(float, 0), metavar="X", help="pull of all weights towards 0"
     )
+
+
+def add_regularisation_flags(group: Group) -> None:
+    """What keeps a classifier of images or points from learning by heart."""
     group.add(
         "--label_smoothing",
         type=number(float, 0, 0.99),
@@ -227,16 +231,20 @@ def check_momentum(args: argparse.Namespace) -> None:
 
 def fill_in(args: argparse.Namespace, recipe: dict) -> None:
     """Give every flag that was not given the recipe's value."""
-    epochs = args.max_epochs
+    given = {name for name, value in vars(args).items() if value is not None}
     for flag, value in recipe.items():
-        if getattr(args, flag) is None:
+        if flag not in given:
             setattr(args, flag, value)
-    if args.max_steps and not epochs:
+    if "max_steps" in given and "max_epochs" not in given:
         args.max_epochs = None  # a number of steps that was asked for is not cut short
 
 
-def add_training_flags(group: Group) -> None:
-    """How to train: rate, schedule, length, batches, when to look and when to stop."""
+def add_training_flags(group: Group, *, stream: bool = False) -> None:
+    """How to train: rate, schedule, length, batches, when to look and when to stop.
+
+    Args:
+        stream: the data have no end, so that there are no epochs to count.
+    """
     group.add(
         "--learning_rate",
         type=number(float, 0, above=True),
@@ -244,6 +252,27 @@ def add_training_flags(group: Group) -> None:
         help="learning rate of the optimiser",
     )
     group.add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
+    if stream:
+        group.add("--train_steps", type=number(int, 1), metavar="N", help="weight updates")
+        group.add("--batch_size", type=number(int, 1), metavar="N", help="sequences a step")
+    else:
+        _add_epoch_flags(group)
+    group.add(
+        "--eval_freq",
+        type=number(int, 1),
+        metavar="N",
+        help="steps between evaluations" + ("" if stream else "; none: once an epoch"),
+    )
+    group.add(
+        "--patience",
+        type=number(int, 0),
+        metavar="N",
+        help="stop after this many evaluations without a lower validation loss, counted anew when "
+        "the batch grows; 0 never stops",
+    )
+
+
+def _add_epoch_flags(group: Group) -> None:
     group.add("--max_epochs", type=number(int, 1), metavar="N", help="passes over the training set")
     group.add(
         "--max_steps",
@@ -258,19 +287,6 @@ def add_training_flags(group: Group) -> None:
         help="samples a step; 1 is single-sample, full is full-batch gradient descent; N,N,... "
         "gives each size an equal share of --max_epochs (a growing batch calms the last steps as "
         "a falling learning rate would)",
-    )
-    group.add(
-        "--eval_freq",
-        type=number(int, 1),
-        metavar="N",
-        help="steps between evaluations; none: once an epoch",
-    )
-    group.add(
-        "--patience",
-        type=number(int, 0),
-        metavar="N",
-        help="stop after this many evaluations without a lower validation loss, counted anew when "
-        "the batch grows; 0 never stops",
     )
 
 

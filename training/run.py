@@ -73,7 +73,7 @@ class Plan:
 
     Attributes:
         total_steps: steps after which to end at the latest.
-        limit: which flag set total_steps: `max_steps` or `max_epochs`.
+        limit: which flag set total_steps: `max_steps`, `max_epochs` or `train_steps`.
         eval_freq: steps between evaluations; None: one at the end of each epoch.
         patience: evaluations without a better validation loss after which to stop, counted anew
             when the batch or the images grow; None never.
@@ -111,6 +111,7 @@ class Run:
         self.checkpoint = folder.path / learner.checkpoint_name
         self.step = 0
         self.history: list[dict] = []
+        self.result: dict | None = None
         self.stopping = EarlyStopping(plan.patience)
         self.best_weights = learner.weights()
         self._seconds_before = 0.0
@@ -123,6 +124,17 @@ class Run:
 
     def train(self) -> dict:
         """Train to the end and return the result, as it is written to result.json.
+
+        Raises: see `life`.
+        """
+        for batch in self.life():
+            self.learner.train_step(*batch)
+        return self.result
+
+    def life(self) -> Iterator[tuple]:
+        """Go from the last checkpoint, or from the start, to the result.
+
+        Yields each batch for its caller to train the learner on, and does all the rest itself.
 
         Raises:
             DivergedError: the loss is no longer finite; the best weights have been kept.
@@ -137,14 +149,14 @@ class Run:
             ) as bar,
         ):
             try:
-                self._take_steps(interrupts, bar)
+                yield from self._steps(interrupts, bar)
                 stopped_by = self._reason_to_stop()
             except DivergedError:
                 self._finish("diverged")
                 raise
-            return self._finish(stopped_by)
+            self._finish(stopped_by)
 
-    def _take_steps(self, interrupts: "_Interrupts", bar: tqdm) -> None:
+    def _steps(self, interrupts: "_Interrupts", bar: tqdm) -> Iterator[tuple]:
         learner, plan = self.learner, self.plan
         if not self.history:
             self._evaluate(bar)
@@ -155,7 +167,7 @@ class Run:
                 learner.learning_rate = learning_rate_at(
                     self.step, plan.total_steps, plan.learning_rate, plan.schedule
                 )
-                learner.train_step(*batch)
+                yield batch
                 self.step += 1
                 if self.step == next_look:
                     self._evaluate(bar)
@@ -245,7 +257,7 @@ class Run:
     def _checkpointed(self) -> dict | None:
         return load_checkpoint(self.checkpoint) if self.checkpoint.exists() else None
 
-    def _finish(self, stopped_by: str) -> dict:
+    def _finish(self, stopped_by: str) -> None:
         """Restore the best weights, measure them, and write everything."""
         self._save()
         self.learner.load_weights(self.best_weights)
@@ -267,7 +279,7 @@ class Run:
         }
         if self.team.leads:
             self.folder.write_result(result)
-        return result
+        self.result = result
 
 
 class _Interrupts:

@@ -19,10 +19,13 @@ EXIT_DIVERGED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def make_plan(args: argparse.Namespace, batches: Batches) -> Plan:
     """Turn the flags on length, looking and stopping into steps."""
-    limits = {
-        "max_epochs": args.max_epochs and batches.steps_in(args.max_epochs),
-        "max_steps": args.max_steps,
-    }
+    if "train_steps" in args:
+        limits = {"train_steps": args.train_steps}
+    else:
+        limits = {
+            "max_epochs": args.max_epochs and batches.steps_in(args.max_epochs),
+            "max_steps": args.max_steps,
+        }
     limits = {flag: steps for flag, steps in limits.items() if steps}
     if not limits:
         raise UsageError("--max_epochs or --max_steps must say how long to train")

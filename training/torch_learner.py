@@ -50,6 +50,8 @@ class TorchLearner:
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al., 2016).
         mixup: parameter of the Beta distribution that mixes pairs of samples and their labels
             (Zhang et al., 2018); 0 mixes none.
+        max_norm: the longest gradient, over all parameters together; a longer one is scaled down
+            to it (Pascanu et al., 2013); 0 leaves every gradient as it is.
         average_decay: evaluate an exponential moving average of the weights with this decay a
             step; 0 evaluates the weights themselves.
         views: the versions of stored samples over which a final evaluation averages the
@@ -73,6 +75,7 @@ class TorchLearner:
         prepare: Callable[[torch.Tensor], torch.Tensor] = lambda x: x,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
+        max_norm: float = 0.0,
         average_decay: float = 0.0,
         views: Callable[[torch.Tensor], Iterable[torch.Tensor]] | None = None,
         resize: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
@@ -83,6 +86,7 @@ class TorchLearner:
         self.net, self.optimizer, self.splits, self.prepare = net, optimizer, splits, prepare
         self.label_smoothing, self.mixup, self.views = label_smoothing, mixup, views
         self.resize, self.precision, self.team = resize, precision, team
+        self.max_norm = max_norm
         self.evaluation_chunk = evaluation_chunk
         self.image_size: int | None = None  # that the net was last trained at
         self._trained = net if team.size == 1 else DistributedDataParallel(net)
@@ -93,7 +97,7 @@ class TorchLearner:
             else None
         )
         self._parameters = list(net.parameters())
-        self._replayable = is_replayable(net) and not mixup and not average_decay
+        self._replayable = is_replayable(net) and not (mixup or average_decay or max_norm)
         self._replays: dict[int, Gradient | None] = {}  # by batch size
         net.train()
 
@@ -124,6 +128,8 @@ class TorchLearner:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._loss(x, y)
         (loss if weight == 1.0 else loss * weight).backward()
+        if self.max_norm:
+            nn.utils.clip_grad_norm_(self._parameters, self.max_norm)
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.net)

@@ -1,0 +1,25 @@
+"""The default of every flag that `--recipe` sets."""
+
+REPORT = {
+    "init": "normal",
+    "init_scale": 1.0,
+    "input_scale": 1.0,
+    "optimizer": "rmsprop",
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "max_norm": 10.0,
+    "batch_size": 128,
+    "train_steps": 2000,
+    "eval_freq": 100,
+    "patience": 0,
+}
+BEST = REPORT | {
+    # Every unit is a latch, which the first digit sets and later ones are too weak to move.
+    "init": "identity",
+    "init_scale": 3.0,
+    "input_scale": 0.1,
+    "schedule": "cosine",
+}
+RECIPES = {"report": REPORT, "best": BEST}
