@@ -16,6 +16,9 @@ CELLS = ("rnn", "lstm", "gru")
 class VanillaRNN(nn.Module):
     """Reads a sequence step by step and answers at its end.
 
+    Several nets can be stacked to one: then every parameter, the digits and the logits have a first
+    dimension more.
+
     Args:
         input_length: T, the steps of a sequence.
         input_dim: numbers a step: 10 for digits as one-hot rows, 1 for digits as numbers.
@@ -47,15 +50,15 @@ class VanillaRNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Sequences (N, T, input_dim), or digits (N, T) as whole numbers -> logits (N, classes)."""
-        return LastState.apply(self.inputs(x), self.W_hh) @ self.W_hy + self.b_y
+        return LastState.apply(self.inputs(x), self.W_hh) @ self.W_hy + self.b_y.unsqueeze(-2)
 
     def inputs(self, x: torch.Tensor) -> torch.Tensor:
         """x_t W_xh + b_h for each step, of shape (T, N, hidden_dim)."""
         if x.is_floating_point():
-            return x.transpose(0, 1) @ self.W_xh + self.b_h
+            return x.movedim(-2, 0) @ self.W_xh + self.b_h.unsqueeze(-2)
         if self.input_dim == 1:
-            return self.inputs(x.unsqueeze(2).to(self.W_xh.dtype))
-        return Rows.apply(self.W_xh + self.b_h, x.T)
+            return self.inputs(x.unsqueeze(-1).to(self.W_xh.dtype))
+        return Rows.apply(self.W_xh + self.b_h.unsqueeze(-2), x.movedim(-1, 0))
 
     def hidden_states(self, x: torch.Tensor) -> list[torch.Tensor]:
         """h_1, ..., h_T, each (N, hidden_dim), by the formula, for autograd to look into."""

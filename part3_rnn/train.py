@@ -6,6 +6,7 @@ python part3_rnn/train.py --recipe best --input_length 200 --cell rnn
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from training.flags import (
     number,
 )
 from training.run import Batches, Learner
-from training.script import execute, one_line_errors
+from training.script import ROOT, execute, execute_together, one_line_errors
 from training.torch_learner import TorchLearner, make_optimizer
 
 VANILLA_ONLY = ("init", "init_scale", "input_scale")
@@ -88,7 +89,16 @@ def build_parser() -> Parser:
         help="longest gradient, over all parameters; a longer one is scaled down; 0: any",
     )
     add_training_flags(Group(parser, "training", RECIPES), stream=True)
-    add_run_flags(Group(parser, "run", RECIPES))
+    run = Group(parser, "run", RECIPES)
+    run.add(
+        "--n_seeds",
+        type=number(int, 1, 100),
+        default=1,
+        metavar="N",
+        help="train N runs at once, with the seeds from --seed on, each in its own folder under "
+        "--run_dir",
+    )
+    add_run_flags(run)
     return parser
 
 
@@ -151,10 +161,23 @@ def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
 
 
 def main() -> int:
-    """Train one net; returns the exit code."""
+    """Train one net, or several with different seeds; returns the exit code."""
     args = parse()
-    name = f"rnn_{args.cell}_T{args.input_length}_{args.recipe}_seed{args.seed}"
-    return execute(args, name, lambda: make_learner(args))
+    n_seeds = vars(args).pop("n_seeds")  # each run is recorded as if it were alone
+    if n_seeds == 1:
+        return execute(args, _run_name(args), lambda: make_learner(args))
+    if args.dry_run or args.cell != "rnn":
+        raise UsageError("--n_seeds: --cell rnn alone trains several seeds at once, not a dry run")
+    runs = []
+    for seed in range(args.seed, args.seed + n_seeds):
+        each = argparse.Namespace(**vars(args) | {"seed": seed})
+        folder = (args.run_dir or ROOT / "runs") / _run_name(each)
+        runs.append((each, folder, partial(make_learner, each)))
+    return execute_together(runs)
+
+
+def _run_name(args: argparse.Namespace) -> str:
+    return f"rnn_{args.cell}_T{args.input_length}_{args.recipe}_seed{args.seed}"
 
 
 if __name__ == "__main__":

@@ -127,12 +127,14 @@ class Run:
 
         Raises: see `life`.
         """
-        for batch in self.life():
-            self.learner.train_step(*batch)
+        self.load()
+        with Interrupts(one_is_enough=self.team.size > 1) as interrupts:
+            for batch in self.life(interrupts):
+                self.learner.train_step(*batch)
         return self.result
 
-    def life(self) -> Iterator[tuple]:
-        """Go from the last checkpoint, or from the start, to the result.
+    def life(self, interrupts: "Interrupts") -> Iterator[tuple]:
+        """Go from where the run is to its result.
 
         Yields each batch for its caller to train the learner on, and does all the rest itself.
 
@@ -140,14 +142,10 @@ class Run:
             DivergedError: the loss is no longer finite; the best weights have been kept.
             KeyboardInterrupt: on Ctrl-C or a request to terminate, after saving a checkpoint.
         """
-        self._load()
         hidden = self.plan.quiet or not (self.team.leads and sys.stderr.isatty())
-        with (
-            _Interrupts(one_is_enough=self.team.size > 1) as interrupts,
-            tqdm(
-                total=self.plan.total_steps, initial=self.step, unit="step", disable=hidden
-            ) as bar,
-        ):
+        with tqdm(
+            total=self.plan.total_steps, initial=self.step, unit="step", disable=hidden
+        ) as bar:
             try:
                 yield from self._steps(interrupts, bar)
                 stopped_by = self._reason_to_stop()
@@ -156,7 +154,7 @@ class Run:
                 raise
             self._finish(stopped_by)
 
-    def _steps(self, interrupts: "_Interrupts", bar: tqdm) -> Iterator[tuple]:
+    def _steps(self, interrupts: "Interrupts", bar: tqdm) -> Iterator[tuple]:
         learner, plan = self.learner, self.plan
         if not self.history:
             self._evaluate(bar)
@@ -239,7 +237,7 @@ class Run:
             self.folder.write_history(self.history)
             save_checkpoint(self.checkpoint, state)
 
-    def _load(self) -> None:
+    def load(self) -> None:
         """Go back to the last checkpoint, if there is one."""
         state = self.team.from_leader(self._checkpointed)
         if state is None:
@@ -282,7 +280,7 @@ class Run:
         self.result = result
 
 
-class _Interrupts:
+class Interrupts:
     """Turns the first Ctrl-C or SIGTERM into a flag, so that it never cuts a step in half.
 
     A second one means it, and stops at once; unless `one_is_enough`, for torchrun passes on to its
@@ -298,7 +296,7 @@ class _Interrupts:
             raise KeyboardInterrupt
         self.caught = True
 
-    def __enter__(self) -> "_Interrupts":
+    def __enter__(self) -> "Interrupts":
         self._before = {s: signal.signal(s, self._catch) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 

@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,12 +54,7 @@ def execute(
     `make_learner` is called before the run's folder is made, so that whatever it finds wrong with
     the flags or the data leaves nothing behind.
     """
-    if args.resume and args.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other")
-    if started_by_torchrun() and team is ALONE:
-        raise UsageError("torchrun: this script trains in one process; start it with python")
-    if restarted():
-        args.resume, args.overwrite = True, False
+    _check(args, team)
     path = args.run_dir or ROOT / "runs" / run_name
     if args.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
@@ -69,43 +64,103 @@ def execute(
         if team.leads:
             print(f"dry run: one batch of everything went through {run_name}; nothing was kept")
         return 0
+    run = _open_run(args, path, make_learner, team)
+    if run.result is None:
+        _guarded([run], lambda: _train(run))
+    elif team.leads:
+        print("the run has ended already, nothing to resume", file=sys.stderr)
+    if team.leads:
+        _report(run)
+    return _exit_code([run])
+
+
+def _check(args: argparse.Namespace, team: Team) -> None:
+    """Refuse what no script can do, and resume where torchrun starts anew."""
+    if args.resume and args.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    if started_by_torchrun() and team is ALONE:
+        raise UsageError("torchrun: this script trains in one process; start it with python")
+    if restarted():
+        args.resume, args.overwrite = True, False
+
+
+def _open_run(
+    args: argparse.Namespace,
+    path: Path,
+    make_learner: Callable[[], tuple[Learner, Batches]],
+    team: Team = ALONE,
+) -> Run:
+    """The run in that folder, with its result if it has ended already."""
     config = {name: _plain(value) for name, value in sorted(vars(args).items())}
     resume, overwrite = args.resume, args.overwrite
     team.from_leader(lambda: RunFolder.check(path, config, resume=resume, overwrite=overwrite))
     learner, batches = make_learner()
     plan = make_plan(args, batches)
     folder = team.from_leader(lambda: RunFolder.open(path, config, resume=resume))
-    result = team.from_leader(folder.result)
-    if result is None:
-        result = _run(Run(learner, batches, plan, folder, team))
-    elif team.leads:
-        print("the run has ended already, nothing to resume", file=sys.stderr)
-    if team.leads:
-        _report(result, path)
-    return EXIT_DIVERGED if result["stopped_by"] == "diverged" else 0
+    run = Run(learner, batches, plan, folder, team)
+    run.result = team.from_leader(folder.result)
+    return run
 
 
-def _report(result: dict, path: Path) -> None:
+def execute_together(
+    runs: Sequence[tuple[argparse.Namespace, Path, Callable[[], tuple[Learner, Batches]]]],
+) -> int:
+    """Train several runs that differ in their seeds alone, a step of all at a time.
+
+    Args:
+        runs: flags, folder and learner of each, see `execute`.
+    """
+    from training.together import train_together  # here, so that the NumPy MLP starts without torch
+
+    for args, *_ in runs:
+        _check(args, ALONE)
+    opened = [_open_run(*each) for each in runs]
+    unfinished = [run for run in opened if run.result is None]
+
+    def work() -> None:
+        for error in train_together(unfinished):
+            print(error, file=sys.stderr)
+
+    if unfinished:
+        _guarded(unfinished, work)
+    for run in opened:
+        _report(run)
+    return _exit_code(opened)
+
+
+def _exit_code(runs: Sequence[Run]) -> int:
+    diverged = any(run.result["stopped_by"] == "diverged" for run in runs)
+    return EXIT_DIVERGED if diverged else 0
+
+
+def _report(run: Run) -> None:
+    result = run.result
     print(
         f"test accuracy {result['test_accuracy']:.4f} (loss {result['test_loss']:.4f}) at epoch "
         f"{result['best_epoch']:g} of {result['epochs']:g}, {result['seconds']:.1f} s, "
-        f"stopped by {result['stopped_by']}, run in {path}"
+        f"stopped by {result['stopped_by']}, run in {run.folder.path}"
     )
 
 
-def _run(run: Run) -> dict:
+def _train(run: Run) -> None:
     try:
-        return run.train()
+        run.train()
     except DivergedError as error:
         if run.team.leads:
             print(error, file=sys.stderr)
-        return run.team.from_leader(run.folder.result)
+
+
+def _guarded(runs: Sequence[Run], work: Callable[[], None]) -> None:
+    """Do the work; if it is interrupted, say how to go on."""
+    try:
+        work()
     except KeyboardInterrupt:
-        if run.team.leads:
+        team = runs[0].team
+        if team.leads:
             command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
-            launcher = "torchrun ..." if run.team.size > 1 else "python"
+            launcher = "torchrun ..." if team.size > 1 else "python"
             print(
-                f"interrupted at step {run.step}; "
+                f"interrupted at step {runs[0].step}; "
                 f"go on with: {launcher} {shlex.join(command)} --resume",
                 file=sys.stderr,
             )
