@@ -139,7 +139,7 @@ def _torch_learner(args, dataset: Dataset, batch_sizes: tuple[int, ...]) -> tupl
         skip=args.skip,
         activation=args.activation,
     ).to(device, dtype)
-    choose_threads(sum(p.numel() for p in net.parameters()))
+    choose_threads(max(batch_sizes) * max(p.numel() for p in net.parameters()))
     if args.init != "pytorch":
         net.load_numpy_weights(_numpy_mlp(args, dataset).state_dict())
     optimizer = make_optimizer(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from part3_rnn.initialise import initialise
-from part3_rnn.recurrence import LastState, Rows
+from part3_rnn.recurrence import LastState, inputs
 
 CELLS = ("rnn", "lstm", "gru")
 
@@ -50,21 +50,25 @@ class VanillaRNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Sequences (N, T, input_dim), or digits (N, T) as whole numbers -> logits (N, classes)."""
-        return LastState.apply(self.inputs(x), self.W_hh) @ self.W_hy + self.b_y.unsqueeze(-2)
+        last = LastState.apply(self._time_first(x), self.W_xh, self.W_hh, self.b_h)
+        return last @ self.W_hy + self.b_y.unsqueeze(-2)
+
+    def _time_first(self, x: torch.Tensor) -> torch.Tensor:
+        """Steps before sequences; whole numbers stay such, if they stand for one-hot rows."""
+        if x.is_floating_point():
+            return x.movedim(-2, 0)
+        steps = x.movedim(-1, 0).contiguous()
+        return steps.unsqueeze(-1).to(self.W_xh.dtype) if self.input_dim == 1 else steps
 
     def inputs(self, x: torch.Tensor) -> torch.Tensor:
         """x_t W_xh + b_h for each step, of shape (T, N, hidden_dim)."""
-        if x.is_floating_point():
-            return x.movedim(-2, 0) @ self.W_xh + self.b_h.unsqueeze(-2)
-        if self.input_dim == 1:
-            return self.inputs(x.unsqueeze(-1).to(self.W_xh.dtype))
-        return Rows.apply(self.W_xh + self.b_h.unsqueeze(-2), x.movedim(-1, 0))
+        return inputs(self._time_first(x), self.W_xh, self.b_h)
 
     def hidden_states(self, x: torch.Tensor) -> list[torch.Tensor]:
         """h_1, ..., h_T, each (N, hidden_dim), by the formula, for autograd to look into."""
         states = []
-        for inputs in self.inputs(x):
-            states.append(torch.tanh(inputs + states[-1] @ self.W_hh if states else inputs))
+        for a in self.inputs(x):
+            states.append(torch.tanh(a + states[-1] @ self.W_hh if states else a))
         return states
 
 

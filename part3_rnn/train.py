@@ -140,7 +140,7 @@ def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
     }
     held_out = torch.cat([splits["val"][0], splits["test"][0]])
     net = make_net(args).to(device)
-    choose_threads(sum(p.numel() for p in net.parameters()))
+    choose_threads(args.batch_size * args.num_hidden**2)
     learner = TorchLearner(
         net,
         make_optimizer(
@@ -177,7 +177,8 @@ def main() -> int:
 
 
 def _run_name(args: argparse.Namespace) -> str:
-    return f"rnn_{args.cell}_T{args.input_length}_{args.recipe}_seed{args.seed}"
+    cell = "rnn" if args.cell == "rnn" else f"rnn_{args.cell}"
+    return f"{cell}_T{args.input_length}_{args.recipe}_seed{args.seed}"
 
 
 if __name__ == "__main__":

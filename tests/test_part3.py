@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,14 +130,18 @@ def test_forward_and_gradients_equal_the_naive_loop(length, input_dim):
             torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 
-def test_gradients_by_hand_pass_the_numerical_check():
+@pytest.mark.parametrize("stacked", [(), (2,)])
+def test_gradients_by_hand_pass_the_numerical_check(stacked):
     torch.manual_seed(0)
-    a = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(5, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(LastState.apply, (a, weight))
-    stacked = torch.randn(4, 2, 3, 5, dtype=torch.float64, requires_grad=True)
-    weights = torch.randn(2, 5, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(LastState.apply, (stacked, weights))
+    digits = torch.randint(0, 4, (5, *stacked, 3))
+    shapes = ((*stacked, 4, 6), (*stacked, 6, 6), (*stacked, 6))
+    weights = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    assert torch.autograd.gradcheck(partial(LastState.apply, digits), weights)
+    one_hot = F.one_hot(digits, 4).double()
+    assert torch.autograd.gradcheck(partial(LastState.apply, one_hot), weights)
+    torch.testing.assert_close(
+        LastState.apply(digits, *weights), LastState.apply(one_hot, *weights)
+    )
 
 
 def test_it_equals_pytorchs_own_rnn():
@@ -291,7 +296,7 @@ def test_seeds_trained_together_are_those_trained_alone(optimizer, run_main, tmp
         run_main(train.main, "train.py", *flags, "--seed", seed, "--run_dir", tmp_path / "alone",
                  "--overwrite")  # fmt: skip
         together, alone = (
-            read_run(tmp_path / f"rnn_rnn_T12_report_seed{seed}"),
+            read_run(tmp_path / f"rnn_T12_report_seed{seed}"),
             read_run(tmp_path / "alone"),
         )
         assert together.config | {"run_dir": None} == alone.config | {

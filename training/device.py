@@ -8,8 +8,8 @@ import torch
 
 from training.errors import UsageError
 
-# Below this many parameters an operation is over before a second thread has woken up.
-SINGLE_THREAD_BELOW = 50_000
+# A matrix product of fewer multiply-adds is over before a second thread has woken up.
+SINGLE_THREAD_BELOW = 500_000
 
 
 def choose_device(name: str) -> torch.device:
@@ -33,9 +33,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_threads(n_parameters: int) -> None:
-    """One thread for a tiny net; otherwise what PyTorch or OMP_NUM_THREADS chose."""
-    if n_parameters < SINGLE_THREAD_BELOW and "OMP_NUM_THREADS" not in os.environ:
+def choose_threads(multiply_adds: int) -> None:
+    """One thread for a net whose largest product is tiny; else what PyTorch or the user chose.
+
+    Args:
+        multiply_adds: of the largest matrix product in a step.
+    """
+    if multiply_adds < SINGLE_THREAD_BELOW and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
 

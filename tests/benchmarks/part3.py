@@ -1,0 +1,182 @@
+"""Speed of part 3, against PyTorch's own RNN and against the plain script of the course.
+
+    python tests/benchmarks/part3.py
+
+Run it on an idle machine. It prints a table and writes it to tests/benchmarks/part3.json, from
+where figures/regenerate.py takes it into the README.
+"""
+
+import random
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from data.palindromes import draw_palindromes
+from part3_rnn import train
+from tests.benchmarks.common import clock, medians, row, write_table
+from training.record import RunFolder
+from training.run import Run
+from training.script import make_plan
+from training.together import train_together
+
+OUTPUT = Path(__file__).with_suffix(".json")
+LENGTHS = {5: (1.3, 8), 20: (1.8, 4), 50: (2, 4)}  # and the goals against the two others
+BATCH, HIDDEN = 128, 128
+WARM_UP, STEPS = 20, 200
+SEEDS = 5
+
+
+class PytorchRNN(nn.Module):
+    """nn.RNN and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(10, HIDDEN, batch_first=True)
+        self.linear = nn.Linear(HIDDEN, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One-hot digits (N, T, 10) -> logits (N, 10)."""
+        states, _ = self.rnn(x)
+        return self.linear(states[:, -1])
+
+
+class PlainRNN(nn.Module):
+    """The recurrence as a Python loop over linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs, self.recurrent = nn.Linear(10, HIDDEN), nn.Linear(HIDDEN, HIDDEN, bias=False)
+        self.output = nn.Linear(HIDDEN, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One-hot digits (N, T, 10) -> logits (N, 10)."""
+        h = torch.zeros(len(x), HIDDEN)
+        for t in range(x.shape[1]):
+            h = torch.tanh(self.inputs(x[:, t]) + self.recurrent(h))
+        return self.output(h)
+
+
+class DigitByDigit(IterableDataset):
+    """Palindromes as the course makes them, one at a time."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __iter__(self):
+        while True:
+            half = [random.randint(0, 9) for _ in range((self._length + 2) // 2)]
+            whole = half + half[: self._length + 1 - len(half)][::-1]
+            yield F.one_hot(torch.tensor(whole[:-1]), 10).float(), whole[-1]
+
+
+def tensor_batches(length: int):
+    """One-hot palindromes, a whole batch at a time."""
+    seed = 0
+    while True:
+        x, y = draw_palindromes(BATCH, length, seed)
+        yield F.one_hot(x, 10).float(), y
+        seed += 1
+
+
+def seconds_per_step(step, batches) -> float:
+    """Mean over STEPS steps, drawing the batches included."""
+
+    def steps(n: int) -> None:
+        for batch in islice(batches, n):
+            step(*batch)
+
+    steps(WARM_UP)
+    return clock(lambda: steps(STEPS)) / STEPS
+
+
+def their_seconds(net: nn.Module, batches) -> float:
+    """The usual loop with PyTorch's RMSprop, with two threads if there are two."""
+    torch.set_num_threads(THREADS)
+    optimizer = torch.optim.RMSprop(net.parameters(), lr=1e-3)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimizer.step()
+        loss.item()
+
+    return seconds_per_step(step, batches)
+
+
+def our_seconds(length: int) -> float:
+    """The same through train.py's own code, with as many threads as that chooses."""
+    torch.set_num_threads(THREADS)
+    learner, batches = train.make_learner(_arguments(length))
+    return seconds_per_step(learner.train_step, batches.epoch(0))
+
+
+def _arguments(length: int, seed: int = 0):
+    flags = ("--input_length", length, "--num_hidden", HIDDEN, "--batch_size", BATCH, "--seed",
+             seed, "--train_steps", STEPS, "--eval_freq", 10**9, "--quiet")  # fmt: skip
+    args = train.parse([str(flag) for flag in flags])
+    del args.n_seeds
+    return args
+
+
+def seconds_of_seeds(length: int, *, together: bool) -> float:
+    """Train five seeds, all at once or one after another; evaluations are not counted."""
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = []
+        for seed in range(SEEDS):
+            args = _arguments(length, seed)
+            learner, batches = train.make_learner(args)
+            run = Run(learner, batches, make_plan(args, batches), RunFolder(Path(scratch)))
+            run._evaluate = lambda bar, run=run: run.history.append({})
+            run._finish = lambda stopped_by, run=run: setattr(run, "result", {})
+            run.load = lambda: None
+            runs.append(run)
+        if together:
+            return clock(lambda: train_together(runs))
+        return clock(lambda: [run.train() for run in runs])
+
+
+def rows() -> list[dict]:
+    """All lines of the table."""
+    lines = []
+    for length, (goal, plain_goal) in LENGTHS.items():
+        ours, pytorch, plain = medians(
+            lambda length=length: our_seconds(length),
+            lambda length=length: their_seconds(PytorchRNN(), tensor_batches(length)),
+            lambda length=length: their_seconds(
+                PlainRNN(), iter(DataLoader(DigitByDigit(length), BATCH))
+            ),
+        )
+        what = f"vanilla RNN, T = {length}, batch {BATCH}, {HIDDEN} units: a step with its data"
+        lines += [
+            row(what, "us", 1e6 * ours, "nn.RNN, linear, RMSprop, batches drawn as tensors",
+                1e6 * pytorch, pytorch / ours, f"at least {goal}"),
+            row(what, "us", 1e6 * ours, "the course's plain version: digit by digit, DataLoader, "
+                "loop over nn.Linear", 1e6 * plain, plain / ours, f"at least {plain_goal}"),
+        ]  # fmt: skip
+    for length in (5, 20):
+        together, apart = medians(
+            lambda length=length: seconds_of_seeds(length, together=True),
+            lambda length=length: seconds_of_seeds(length, together=False),
+        )
+        lines.append(
+            row(f"vanilla RNN, T = {length}: {STEPS} steps of {SEEDS} seeds together", "s",
+                together, "one after another", apart, apart / together, "at least 2.5")
+        )  # fmt: skip
+    return lines
+
+
+THREADS = torch.get_num_threads()
+
+if __name__ == "__main__":
+    write_table(OUTPUT, rows())
