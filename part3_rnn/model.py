@@ -28,6 +28,8 @@ class VanillaRNN(nn.Module):
         input_scale: standard deviation of W_xh.
     """
 
+    stackable = True
+
     def __init__(
         self,
         input_length: int,

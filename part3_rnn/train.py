@@ -88,7 +88,14 @@ def build_parser() -> Parser:
         metavar="X",
         help="longest gradient, over all parameters; a longer one is scaled down; 0: any",
     )
-    add_training_flags(Group(parser, "training", RECIPES), stream=True)
+    training = Group(parser, "training", RECIPES)
+    add_training_flags(training, stream=True)
+    training.add(
+        "--target_accuracy",
+        type=number(float, 0, 1, above=True),
+        metavar="X",
+        help="stop at the first evaluation with this validation accuracy (default: go on)",
+    )
     run = Group(parser, "run", RECIPES)
     run.add(
         "--n_seeds",
@@ -166,8 +173,8 @@ def main() -> int:
     n_seeds = vars(args).pop("n_seeds")  # each run is recorded as if it were alone
     if n_seeds == 1:
         return execute(args, _run_name(args), lambda: make_learner(args))
-    if args.dry_run or args.cell != "rnn":
-        raise UsageError("--n_seeds: --cell rnn alone trains several seeds at once, not a dry run")
+    if args.dry_run:
+        raise UsageError("--n_seeds: a dry run is of one seed")
     runs = []
     for seed in range(args.seed, args.seed + n_seeds):
         each = argparse.Namespace(**vars(args) | {"seed": seed})

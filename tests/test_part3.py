@@ -326,6 +326,29 @@ def test_seeds_trained_together_resume_to_the_same_bit(run_main, tmp_path, monke
         assert_equal_runs(folder, tmp_path / "parts" / folder.name)
 
 
+def test_a_seed_that_reaches_the_target_stops_alone(run_main, tmp_path, monkeypatch):
+    evaluate = TorchLearner.evaluate
+    calls = iter(range(10**6))
+
+    def lucky(self, split, *, final=False):
+        loss, accuracy = evaluate(self, split, final=final)
+        return loss, 0.9 if split == "val" and next(calls) == 2 else min(accuracy, 0.8)
+
+    monkeypatch.setattr(TorchLearner, "evaluate", lucky)
+    flags = (*SHORT, "--n_seeds", 2, "--target_accuracy", 0.9, "--run_dir", tmp_path)
+    assert run_main(train.main, "train.py", *flags)[0] == 0
+    first, second = (read_run(tmp_path / f"rnn_T5_report_seed{seed}").result for seed in (0, 1))
+    assert (first["stopped_by"], first["steps"]) == ("target_accuracy", 20)
+    assert (second["stopped_by"], second["steps"]) == ("train_steps", 40)
+
+
+def test_gated_nets_are_trained_one_after_another(run_main, tmp_path):
+    flags = (*SHORT, "--cell", "gru", "--n_seeds", 2, "--run_dir", tmp_path)
+    assert run_main(train.main, "train.py", *flags)[0] == 0
+    results = [read_run(tmp_path / f"rnn_gru_T5_report_seed{seed}").result for seed in (0, 1)]
+    assert results[0]["test_loss"] != results[1]["test_loss"]
+
+
 def test_a_seed_that_diverges_stops_alone(run_main, tmp_path, monkeypatch):
     flags = (*SHORT, "--n_seeds", 2, "--run_dir", tmp_path)
     evaluate = TorchLearner.evaluate
@@ -402,7 +425,8 @@ def test_plot_draws_every_picture(run_main, tmp_path):
         (("--init", "zeros"), "--init"),
         (("--cell", "transformer"), "--cell"),
         (("--cell", "lstm", "--init", "normal"), "--init is for --cell rnn"),
-        (("--cell", "gru", "--n_seeds", "2"), "--n_seeds"),
+        (("--dry_run", "--n_seeds", "2"), "--n_seeds"),
+        (("--target_accuracy", "0"), "--target_accuracy"),
         (("--batch_size", "full"), "--batch_size"),
         (("--max_epochs", "3"), "--max_epochs"),
         (("--optimizer", "muon"), "--optimizer"),

@@ -75,6 +75,7 @@ class Plan:
         total_steps: steps after which to end at the latest.
         limit: which flag set total_steps: `max_steps`, `max_epochs` or `train_steps`.
         eval_freq: steps between evaluations; None: one at the end of each epoch.
+        target_accuracy: validation accuracy at which to stop; None: none.
         patience: evaluations without a better validation loss after which to stop, counted anew
             when the batch or the images grow; None never.
         checkpoint_seconds: seconds between checkpoints.
@@ -90,6 +91,7 @@ class Plan:
     seed: int
     checkpoint_seconds: float
     quiet: bool
+    target_accuracy: float | None = None
 
 
 class Run:
@@ -189,6 +191,9 @@ class Run:
     def _reason_to_stop(self) -> str | None:
         if self.stopping.exhausted:
             return "early_stopping"
+        target = self.plan.target_accuracy
+        if target and self.history and self.history[-1]["val_accuracy"] >= target:
+            return "target_accuracy"
         return self.plan.limit if self.step >= self.plan.total_steps else None
 
     def _evaluate(self, bar: tqdm) -> None:

@@ -40,6 +40,7 @@ def make_plan(args: argparse.Namespace, batches: Batches) -> Plan:
         seed=args.seed,
         checkpoint_seconds=args.checkpoint_seconds,
         quiet=args.quiet,
+        target_accuracy=vars(args).get("target_accuracy"),
     )
 
 

@@ -6,7 +6,6 @@ seed, folder, history and result.
 """
 
 import copy
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -18,32 +17,34 @@ from training.team import Team
 from training.torch_learner import TorchLearner
 
 
-class _First(Team):
-    """The run that decides when all save and when all stop."""
+class _Member(Team):
+    """One of several runs in lockstep: what the first to be asked decides holds for all.
 
-    def __init__(self, others: Sequence["_Other"]):
-        self._others = others
+    Args:
+        decisions: of the present step, shared by all members.
+    """
 
-    def any(self, wish: bool) -> bool:
-        """Its own wish, which the others will follow."""
-        for other in self._others:
-            other.decisions.append(wish)
-        return wish
-
-
-class _Other(Team):
-    """A run that does as the first has done at the same step."""
-
-    def __init__(self) -> None:
-        self.decisions: deque[bool] = deque()
+    def __init__(self, decisions: list[bool]):
+        self._decisions = decisions
+        self._asked = 0
 
     def any(self, wish: bool) -> bool:
-        """What the first decided."""
-        return self.decisions.popleft()
+        """The decision, which is this member's wish if it is the first to be asked."""
+        if self._asked == len(self._decisions):
+            self._decisions.append(wish)
+        self._asked += 1
+        return self._decisions[self._asked - 1]
+
+    def next_step(self) -> None:
+        """Forget the present step."""
+        self._decisions.clear()
+        self._asked = 0
 
 
 def train_together(runs: Sequence[Run]) -> list[DivergedError]:
     """Train runs of equal length, whose learners are TorchLearners of equal nets, to their results.
+
+    Nets that cannot be stacked (without an attribute `stackable`) are trained one after another.
 
     Returns:
         why runs ended before the others, if any did.
@@ -53,11 +54,12 @@ def train_together(runs: Sequence[Run]) -> list[DivergedError]:
     """
     for run in runs:
         run.load()
-    if len({run.step for run in runs}) > 1:  # killed while saving: some are behind
+    stackable = all(getattr(run.learner.net, "stackable", False) for run in runs)
+    if not stackable or len({run.step for run in runs}) > 1:  # killed while saving: some are behind
         return [error for run in runs for error in _alone(run)]
-    others = [_Other() for _ in runs[1:]]
-    for run, team in zip(runs, (_First(others), *others), strict=True):
-        run.team = team
+    decisions: list[bool] = []
+    for run in runs:
+        run.team = _Member(decisions)
     stack = Stack([run.learner for run in runs])
     errors: list[DivergedError] = []
     with Interrupts() as interrupts:
@@ -68,6 +70,8 @@ def train_together(runs: Sequence[Run]) -> list[DivergedError]:
             if not lives:
                 return errors
             stack.train_step([batches[i] for i in range(len(runs))])
+            for run in runs:
+                run.team.next_step()
 
 
 def _alone(run: Run) -> list[DivergedError]:
@@ -81,7 +85,7 @@ def _alone(run: Run) -> list[DivergedError]:
 def _next(lives: dict[int, Iterator[tuple]], errors: list[DivergedError]) -> dict[int, tuple]:
     """The next batch of each run; those that have ended leave `lives`.
 
-    When the first is interrupted, so are the others: all save before that is passed on.
+    When one is interrupted, so are all: each saves before that is passed on.
     """
     batches, interrupted = {}, None
     for i, life in list(lives.items()):
