@@ -8,6 +8,11 @@ MODELS = ("numpy", "pytorch")
 QUICK_TOY = "--max_epochs 5"
 QUICK_CIFAR10 = "--max_epochs 2 --n_samples 5000 --batch_size 128"
 QUICK_CNN = "--max_epochs 2 --n_samples 1000 --batch_size 50 --image_sizes 16"
+QUICK_RNN = "--train_steps 50 --eval_freq 25"
+RNN_SEEDS = range(5)
+RNN_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
+HIDDEN_SIZES = (16, 32, 64, 128, 256)
+SWEEP = "--train_steps 1000 --target_accuracy 1"  # a run has shown what it can when it is perfect
 WIDE = (  # recipe best with free hidden sizes, and what so large a net needs against overfitting
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
     "--dropout 0.1 --mixup 0.2 --max_epochs 100"
@@ -23,19 +28,31 @@ class Experiment:
         script: the train script, relative to the project's root.
         flags: what to call it with, `--run_dir` excepted.
         quick: flags that shorten it for `--quick`.
-        shifts: whether to keep how the trained net fares on shifted test images.
+        measures: files with what is measured on the trained net, to be kept beside the record.
+        group: a name for runs that differ in their seeds alone and are trained in one process.
     """
 
     record: str
     script: str
     flags: tuple[str, ...]
     quick: tuple[str, ...]
-    shifts: bool = False
+    measures: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def command(self) -> str:
         """How to run it by hand."""
         return " ".join(("python", self.script, *self.flags))
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.flags[self.flags.index("--seed") + 1])
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether it reads CIFAR-10."""
+        return "cifar10" in self.flags or self.script.startswith("part2")
 
 
 def toy_experiments(dataset: str) -> list[Experiment]:
@@ -52,7 +69,7 @@ def cifar10_report_experiments() -> list[Experiment]:
     return [
         replace(
             _mlp("mlp_pytorch_cifar10_report", "pytorch", "cifar10", seed, "", QUICK_CIFAR10),
-            shifts=True,
+            measures=("shifts.csv",),
         )
         for seed in CIFAR10_SEEDS
     ]
@@ -69,9 +86,69 @@ def cifar10_best_experiments() -> list[Experiment]:
 def cnn_experiment(recipe: str) -> Experiment:
     """The CNN with one of its two recipes."""
     flags = ("--recipe", recipe, "--seed", "0")
-    name = f"cnn_{recipe}_seed0"
-    shifts = recipe == "report"
-    return Experiment(name, "part2_cnn/train.py", flags, tuple(QUICK_CNN.split()), shifts)
+    measures = ("shifts.csv",) if recipe == "report" else ()
+    quick = tuple(QUICK_CNN.split())
+    return Experiment(f"cnn_{recipe}_seed0", "part2_cnn/train.py", flags, quick, measures)
+
+
+def rnn_curve_experiments() -> list[Experiment]:
+    """The report's recipe at T = 5."""
+    return _rnn("rnn_T5_report", "--input_length 5")
+
+
+def rnn_length_experiments() -> list[Experiment]:
+    """Every length with the report's recipe, with the best one, and with an LSTM."""
+    kinds = {"report": "", "best": "--recipe best", "lstm": "--cell lstm"}
+    return [
+        run
+        for kind, flags in kinds.items()
+        for length in RNN_LENGTHS
+        for run in _rnn(f"rnn_sweep_{kind}_T{length}", f"--input_length {length} {flags} {SWEEP}")
+    ]
+
+
+def rnn_hidden_experiments() -> list[Experiment]:
+    """The number of hidden units at fixed lengths, as the report begins and as latches."""
+    return [
+        run
+        for kind, length in (("report", 10), ("report", 15), ("best", 15))
+        for hidden in HIDDEN_SIZES
+        for run in _rnn(
+            f"rnn_hidden{hidden}_{kind}_T{length}",
+            f"--input_length {length} --num_hidden {hidden} --recipe {kind} {SWEEP}",
+        )
+    ]
+
+
+def rnn_gradient_experiments() -> list[Experiment]:
+    """Each way to begin at one length, whose gradients are measured before and after."""
+    kinds = {
+        "report": "",
+        "orthogonal": "--init orthogonal --input_scale 0.03",
+        "best": "--recipe best",
+    }
+    return [
+        run
+        for kind, flags in kinds.items()
+        for run in _rnn(
+            f"rnn_gradients_{kind}_T30", f"--input_length 30 {flags} {SWEEP}", ("gradients.csv",)
+        )
+    ]
+
+
+def _rnn(name: str, flags: str, measures: tuple[str, ...] = ()) -> list[Experiment]:
+    """Five seeds, trained at once."""
+    return [
+        Experiment(
+            f"{name}_seed{seed}",
+            "part3_rnn/train.py",
+            (*flags.split(), "--seed", str(seed)),
+            tuple(QUICK_RNN.split()),
+            measures,
+            group=name,
+        )
+        for seed in RNN_SEEDS
+    ]
 
 
 def _mlp(name: str, model: str, dataset: str, seed: int, extra: str, quick: str) -> Experiment:

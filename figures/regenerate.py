@@ -6,30 +6,23 @@ python figures/regenerate.py --retrain 2 3        train what these two show, the
 python figures/regenerate.py --quick              everything in small, into runs/quick/
 """
 
-import json
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from data import DataError
-from figures import experiments, part1, part2
+from figures import experiments, part1, part2, part3
 from figures.experiments import Experiment
 from figures.results import benchmark_table, results_table, update_readme
-from figures.shifts import SHIFTS_FILE, measure_shifts
+from figures.retrain import retrain
 from training.curves import FORMATS, save_figure
-from training.errors import UsageError
 from training.flags import Parser, number
-from training.record import CONFIG, HISTORY, RESULT, RunRecord, read_run, write_whole
+from training.record import RunRecord, read_run, write_whole
 from training.script import ROOT, one_line_errors
 
 HERE = Path(__file__).resolve().parent
@@ -39,8 +32,6 @@ BENCHMARKS = {  # by the section of the README that shows them
     "speeds of part 1": ROOT / "tests" / "benchmarks" / "part1.json",
     "speeds of part 2": ROOT / "tests" / "benchmarks" / "part2.json",
 }
-QUICK_SHIFT_IMAGES = 500
-THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
 
 
 @dataclass(frozen=True)
@@ -82,6 +73,19 @@ def pictures() -> dict[str, Picture]:
             part2.draw_report_curves,
             (cnn_report,),
         ),
+        "6": Picture(
+            "The vanilla RNN on palindromes, T = 5, with the report's recipe: loss and accuracy on "
+            "2,000 training palindromes and on 10,000 others. Lines are means over the seeds, "
+            "bands their range.",
+            part3.draw_curves,
+            tuple(experiments.rnn_curve_experiments()),
+        ),
+        "7": Picture(
+            "Test accuracy against the number of digits read, after at most 1,000 steps. Lines are "
+            "means over the seeds, bands their range; dotted: guessing.",
+            part3.draw_lengths,
+            tuple(experiments.rnn_length_experiments()),
+        ),
         "mlp_best": Picture(
             "MLPs on CIFAR-10: the report's recipe, the best recipe, and the best recipe with "
             "free hidden sizes.",
@@ -94,6 +98,18 @@ def pictures() -> dict[str, Picture]:
             part2.draw_mlp_and_cnn,
             (*mlp_report, cnn_report),
         ),
+        "gradients": Picture(
+            "How much the loss depends on the hidden state t steps before the end, T = 30: root "
+            "mean square over 500 palindromes; geometric mean over the seeds, bands their range.",
+            part3.draw_gradients,
+            tuple(experiments.rnn_gradient_experiments()),
+        ),
+        "hidden_sizes": Picture(
+            "Test accuracy against the number of hidden units, after at most 1,000 steps. Lines "
+            "are means over the seeds, bands their range; dotted: guessing.",
+            part3.draw_hidden_sizes,
+            tuple(experiments.rnn_hidden_experiments()),
+        ),
         "shifts": Picture(
             "Test accuracy when every test image is shifted, black filling the gap: the mean over "
             "shifts to the left, right, up and down, and over seeds; bands are the range.",
@@ -101,66 +117,6 @@ def pictures() -> dict[str, Picture]:
             (*mlp_report, cnn_report),
         ),
     }
-
-
-def retrain(
-    runs: Sequence[Experiment], work: Path, records: Path, *, jobs: int, quick: bool, data_dir: str
-) -> None:
-    """Train every run in a process of its own and replace its record.
-
-    A run lives in `work` until it is whole. There it is resumed if an earlier call was interrupted.
-
-    Raises:
-        UsageError: a train script failed; what it said is in the message.
-    """
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
-        data = ("--data_dir", data_dir) if data_dir else ()
-        waiting = {}
-        for run in runs:
-            flags = (*run.flags, *(run.quick if quick else ()), *data)
-            folders = (work / run.record, records / run.record)
-            waiting[pool.submit(_train, run, flags, *folders, jobs)] = run
-        try:
-            for done in as_completed(waiting):
-                done.result()
-                run = waiting[done]
-                if run.shifts:
-                    images = QUICK_SHIFT_IMAGES if quick else None
-                    shifts = measure_shifts(read_run(work / run.record), data_dir, images)
-                    write_whole(records / run.record / SHIFTS_FILE, shifts)
-                shutil.rmtree(work / run.record)
-                bar.set_postfix_str(run.record)
-                bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _train(run: Experiment, flags: Sequence[str], folder: Path, record: Path, jobs: int) -> None:
-    command = [sys.executable, str(ROOT / run.script), *flags, "--quiet", "--resume"]
-    environment = dict(os.environ)
-    if jobs > 1:  # runs side by side must not fight for the same cores
-        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    outcome = subprocess.run(
-        [*command, "--run_dir", str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if outcome.returncode:
-        said = outcome.stderr.strip().rpartition("\n")[2]
-        raise UsageError(f"{run.record} failed with exit code {outcome.returncode}: {said}")
-    keep_record(folder, record)
-
-
-def keep_record(folder: Path, record: Path) -> None:
-    """Copy a run without its weights and without the paths of the machine it ran on."""
-    record.mkdir(parents=True, exist_ok=True)
-    config = json.loads((folder / CONFIG).read_text()) | dict.fromkeys(THIS_MACHINE)
-    write_whole(record / CONFIG, json.dumps(config, indent=2) + "\n")
-    for name in (HISTORY, RESULT):
-        write_whole(record / name, (folder / name).read_bytes())
 
 
 def draw(

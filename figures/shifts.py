@@ -14,20 +14,22 @@ from training.record import RunRecord
 SHIFTS_FILE = "shifts.csv"
 SHIFTS = range(9)  # pixels
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
+QUICK_IMAGES = 500
 COLUMNS = ("shift", "direction", "images", "test_accuracy")
 
 
-def measure_shifts(run: RunRecord, data_dir: str | None, n_images: int | None = None) -> str:
+def measure_shifts(run: RunRecord, *, data_dir: str | None = None, quick: bool = False) -> str:
     """The test accuracy of a run's net at each shift in each direction, as the text of a CSV file.
 
     Args:
         run: a finished run of the PyTorch MLP or the CNN that still has its weights.
-        n_images: how many test images to ask about; None: all.
+        quick: ask about the first 500 test images alone.
     """
     dataset = load_dataset(
         run.config["dataset"], data_dir=data_dir, check_md5=run.config["cifar10_md5"] == "check"
     )
     net = _load_net(run, dataset)
+    n_images = QUICK_IMAGES if quick else len(dataset.x_test)
     images, labels = dataset.x_test[:n_images], dataset.y_test[:n_images]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -9,17 +9,26 @@ from training.errors import UsageError
 from training.record import RunRecord
 
 
+def initial_net(run: RunRecord) -> VanillaRNN | GatedRNN:
+    """The run's net with the weights that it began with, on the CPU.
+
+    Raises:
+        UsageError: the run is none of this part's.
+    """
+    if "input_length" not in run.config:
+        raise UsageError(f"{run.path} holds no run of part 3")
+    return make_net(Namespace(**run.config))
+
+
 def load_net(run: RunRecord) -> VanillaRNN | GatedRNN:
     """The run's net with the weights of its best evaluation, on the CPU.
 
     Raises:
         UsageError: the run is none of this part's, or its weights are gone, broken or foreign.
     """
-    if "input_length" not in run.config:
-        raise UsageError(f"{run.path} holds no run of part 3")
+    net = initial_net(run)
     if not run.checkpoint:
         raise UsageError(f"{run.path} has not kept its weights: there is no checkpoint.pt")
-    net = make_net(Namespace(**run.config))
     try:
         net.load_state_dict(load_checkpoint(run.checkpoint)["best"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:

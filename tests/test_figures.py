@@ -11,6 +11,7 @@ from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
 from figures.experiments import Experiment
 from figures.results import benchmark_table, marks, results_table, update_readme
+from figures.retrain import MEASURES, retrain
 from figures.shifts import SHIFTS, SHIFTS_FILE, measure_shifts, read_shifts, shifted
 from part1_mlp import plot, train
 from training.record import FREE_TO_CHANGE, read_run
@@ -31,7 +32,7 @@ def test_every_figure_has_its_records_and_they_hold_no_weights():
     wanted = {run.record for picture in regenerate.pictures().values() for run in picture.runs}
     assert {folder.name for folder in RECORDS.iterdir()} == wanted
     for name in wanted:
-        files = {file.name for file in (RECORDS / name).iterdir()} - {SHIFTS_FILE}
+        files = {file.name for file in (RECORDS / name).iterdir()} - set(MEASURES)
         assert files == {"config.json", "history.csv", "result.json"}
         config = read_run(RECORDS / name).config
         assert config["run_dir"] is None
@@ -91,7 +92,7 @@ def test_cnn_report_record_keeps_every_fixed_fact():
 
 def test_recorded_shifts_begin_at_the_recorded_accuracy():
     wanted = {run for picture in regenerate.pictures().values() for run in picture.runs}
-    with_shifts = [run.record for run in wanted if run.shifts]
+    with_shifts = [run.record for run in wanted if SHIFTS_FILE in run.measures]
     assert with_shifts
     for name in with_shifts:
         pixels, accuracy = read_shifts(RECORDS / name)
@@ -164,7 +165,7 @@ def test_retraining_keeps_a_record_without_weights_and_paths(tmp_path):
     flags = ("--dataset", "moons", "--n_samples", "100", "--max_epochs", "2")
     run = Experiment("mlp_numpy_moons_report_seed0", "part1_mlp/train.py", flags, ())
     work, kept = tmp_path / "retrain", tmp_path / "records"
-    regenerate.retrain([run], work, kept, jobs=1, quick=False, data_dir=None)
+    retrain([run], work, kept, jobs=1, quick=False, data_dir=None)
     record = kept / run.record
     assert {f.name for f in record.iterdir()} == {"config.json", "history.csv", "result.json"}
     assert json.loads((record / "config.json").read_text())["run_dir"] is None
@@ -215,7 +216,7 @@ def test_shifts_of_a_trained_net(part, run_main, tmp_path, tiny_cifar10):
     run_main(script.main, "train.py", *flags, "--batch_size", 60, "--max_epochs", 3,
              "--run_dir", tmp_path / "run")  # fmt: skip
     run = read_run(tmp_path / "run")
-    (tmp_path / SHIFTS_FILE).write_text(measure_shifts(run, tiny_cifar10))
+    (tmp_path / SHIFTS_FILE).write_text(measure_shifts(run, data_dir=tiny_cifar10))
     _, accuracy = read_shifts(tmp_path)
     assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=1e-4)
     assert ((accuracy >= 0) & (accuracy <= 1)).all()

@@ -1,0 +1,118 @@
+"""Figures 6 and 7 and what explains them: the RNN on palindromes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from data.palindromes import N_DIGITS
+from figures.gradients import read_gradients
+from training.curves import COLOURS, SPLIT_COLOURS, SPLIT_LINES, band, column, new_figure
+from training.record import RunRecord
+
+KINDS = {  # of net, by cell and how it begins
+    ("rnn", "normal"): "vanilla RNN, normal",
+    ("rnn", "orthogonal"): "vanilla RNN, orthogonal",
+    ("rnn", "identity"): "vanilla RNN, latches",
+    ("lstm", None): "LSTM",
+}
+
+
+def _by_kind(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    kinds: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        cell = run.config["cell"]
+        init = run.config["init"] if cell == "rnn" else None
+        kinds.setdefault(KINDS[cell, init], []).append(run)
+    return kinds
+
+
+def draw_curves(runs: Sequence[RunRecord]) -> Figure:
+    """Figure 6: loss and accuracy over the steps, mean and range over the seeds."""
+    figure, ((loss, accuracy),) = new_figure(1, 2)
+    for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+        for split in ("train", "test"):
+            band(
+                axes,
+                column(runs, "step")[0],
+                column(runs, f"{split}_{quantity}"),
+                colour=SPLIT_COLOURS[split],
+                line=SPLIT_LINES[split],
+                label=split,
+            )
+        axes.set(xlabel="step", ylabel=quantity)
+    length = runs[0].config["input_length"]
+    loss.set(yscale="log", title=f"vanilla RNN, T = {length}, {len(runs)} seeds")
+    accuracy.set(ylim=(0, 1.03), title="dotted: guessing")
+    _mark_guessing(accuracy)
+    accuracy.legend(loc="lower right")
+    return figure
+
+
+def draw_lengths(runs: Sequence[RunRecord]) -> Figure:
+    """Figure 7: test accuracy against T for each kind of net, mean and range over the seeds."""
+    figure, ((axes,),) = new_figure(1, 1, panel=(5.2, 3.4))
+    _draw_against(axes, runs, "input_length")
+    axes.set(xlabel="digits read (T)", ylabel="test accuracy", ylim=(0, 1.03), xscale="log")
+    ticks = sorted({run.config["input_length"] for run in runs})
+    axes.set_xticks(ticks, ticks, fontsize=7)
+    axes.minorticks_off()
+    axes.legend(fontsize=8)
+    return figure
+
+
+def draw_hidden_sizes(runs: Sequence[RunRecord]) -> Figure:
+    """Claim C9: test accuracy against the number of hidden units, a panel for each length."""
+    lengths = sorted({run.config["input_length"] for run in runs})
+    figure, (panels,) = new_figure(1, len(lengths), sharey=True)
+    for axes, length in zip(panels, lengths, strict=True):
+        _draw_against(axes, [r for r in runs if r.config["input_length"] == length], "num_hidden")
+        sizes = sorted({run.config["num_hidden"] for run in runs})
+        axes.set(xlabel="hidden units", xscale="log", title=f"T = {length}", ylim=(0, 1.03))
+        axes.set_xticks(sizes, sizes)
+        axes.minorticks_off()
+    panels[0].set_ylabel("test accuracy")
+    panels[0].legend(fontsize=7)
+    return figure
+
+
+def _draw_against(axes: Axes, runs: Sequence[RunRecord], flag: str) -> None:
+    for (kind, of_kind), colour in zip(_by_kind(runs).items(), COLOURS, strict=False):
+        values = sorted({run.config[flag] for run in of_kind})
+        accuracies = np.array(
+            [
+                [r.result["test_accuracy"] for r in of_kind if r.config[flag] == value]
+                for value in values
+            ]
+        )
+        axes.plot(values, accuracies.mean(1), "o-", color=colour, markersize=3, label=kind)
+        axes.fill_between(
+            values, accuracies.min(1), accuracies.max(1), color=colour, alpha=0.2, linewidth=0
+        )
+    _mark_guessing(axes)
+
+
+def _mark_guessing(axes: Axes) -> None:
+    axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":")
+
+
+def draw_gradients(runs: Sequence[RunRecord]) -> Figure:
+    """Claim C8: the gradient's norm against the distance from the end, before and after training.
+
+    Each line is the mean of the logarithms over the seeds, the band their range.
+    """
+    figure, (panels,) = new_figure(1, 2, sharey=True)
+    for axes, when in zip(panels, ("initial", "trained"), strict=True):
+        for (kind, of_kind), colour in zip(_by_kind(runs).items(), COLOURS, strict=False):
+            norms = np.stack([read_gradients(run.path)[when] for run in of_kind])
+            norms = np.maximum(norms, np.finfo(np.float32).tiny)
+            distance = norms.shape[1] - np.arange(1, norms.shape[1] + 1)
+            axes.semilogy(distance, np.exp(np.log(norms).mean(0)), color=colour, label=kind)
+            axes.fill_between(
+                distance, norms.min(0), norms.max(0), color=colour, alpha=0.2, linewidth=0
+            )
+        axes.set(xlabel="steps before the end", title=f"{when} weights")
+    panels[0].set_ylabel(r"$\|\partial\,$loss$\,/\,\partial h_t\|$")
+    panels[0].legend(fontsize=7)
+    return figure

@@ -1,0 +1,100 @@
+"""Train the runs behind the figures anew, and keep their records."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+
+from figures.experiments import Experiment
+from figures.gradients import GRADIENTS_FILE, measure_gradients
+from figures.shifts import SHIFTS_FILE, measure_shifts
+from training.errors import UsageError
+from training.record import CONFIG, HISTORY, RESULT, read_run, write_whole
+from training.script import ROOT
+
+THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
+MEASURES = {SHIFTS_FILE: measure_shifts, GRADIENTS_FILE: measure_gradients}
+
+
+def retrain(
+    runs: Sequence[Experiment],
+    work: Path,
+    records: Path,
+    *,
+    jobs: int,
+    quick: bool,
+    data_dir: str | None,
+) -> None:
+    """Train every run, or group of runs, in a process of its own and replace its record.
+
+    A run lives in `work` until it is whole. There it is resumed if an earlier call was interrupted.
+
+    Raises:
+        UsageError: a train script failed; what it said is in the message.
+    """
+    groups: dict[str, list[Experiment]] = {}
+    for run in runs:
+        groups.setdefault(run.group or run.record, []).append(run)
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
+        waiting = {
+            pool.submit(_train, group, work / name, jobs, quick, data_dir): name
+            for name, group in groups.items()
+        }
+        try:
+            for done in as_completed(waiting):
+                name = waiting[done]
+                for run, folder in zip(groups[name], done.result(), strict=True):
+                    keep_record(folder, records / run.record)
+                    for measure in run.measures:
+                        text = MEASURES[measure](read_run(folder), data_dir=data_dir, quick=quick)
+                        write_whole(records / run.record / measure, text)
+                shutil.rmtree(work / name)
+                bar.set_postfix_str(name)
+                bar.update(len(groups[name]))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _train(
+    group: Sequence[Experiment], folder: Path, jobs: int, quick: bool, data_dir: str | None
+) -> list[Path]:
+    """Train one run, or several seeds at once; returns their folders."""
+    first = group[0]
+    flags = [*first.flags, *(first.quick if quick else ())]
+    if first.group:
+        flags += ["--n_seeds", str(len(group))]
+    elif data_dir and first.needs_images:
+        flags += ["--data_dir", data_dir]
+    command = [sys.executable, str(ROOT / first.script), *flags, "--quiet", "--resume"]
+    environment = dict(os.environ)
+    if jobs > 1:  # runs side by side must not fight for the same cores
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    outcome = subprocess.run(
+        [*command, "--run_dir", str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if outcome.returncode:
+        said = outcome.stderr.strip().rpartition("\n")[2]
+        raise UsageError(f"{first.record} failed with exit code {outcome.returncode}: {said}")
+    if first.group:
+        return [next(folder.glob(f"*_seed{run.seed}")) for run in group]
+    return [folder]
+
+
+def keep_record(folder: Path, record: Path) -> None:
+    """Copy a run without its weights and without the paths of the machine it ran on."""
+    record.mkdir(parents=True, exist_ok=True)
+    config = json.loads((folder / CONFIG).read_text()) | dict.fromkeys(THIS_MACHINE)
+    write_whole(record / CONFIG, json.dumps(config, indent=2) + "\n")
+    for name in (HISTORY, RESULT):
+        write_whole(record / name, (folder / name).read_bytes())
