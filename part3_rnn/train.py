@@ -34,8 +34,9 @@ from training.script import ROOT, execute, execute_together, one_line_errors
 from training.torch_learner import TorchLearner, make_optimizer
 
 VANILLA_ONLY = ("init", "init_scale", "input_scale")
-EVALUATION_CHUNK = 2_000  # palindromes
-EVALUATED = {"train": 2_000, "val": 10_000, "test": 10_000}  # palindromes a split
+DIGITS_AT_ONCE = 200_000  # evaluated: their states take 100 MB with 128 units
+EVALUATED = {"train": 2_000, "val": 10_000, "test": 10_000}  # palindromes a split, but for
+LONGEST_EVALUATION = 10**7  # digits in all, for very long ones
 EVALUATION_SEEDS = {"train": 2**40, "val": 2**40 + 1, "test": 2**40 + 2}  # the same for every run
 
 
@@ -140,10 +141,10 @@ def make_net(args: argparse.Namespace) -> VanillaRNN | GatedRNN:
 def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
     """The net with its optimiser, and the palindromes it will be trained on."""
     device = choose_device(args.device)
-    sizes = {name: min(n, args.batch_size) if args.dry_run else n for name, n in EVALUATED.items()}
+    most = args.batch_size if args.dry_run else max(1, LONGEST_EVALUATION // args.input_length)
     splits = {
-        name: draw_palindromes(n, args.input_length, EVALUATION_SEEDS[name])
-        for name, n in sizes.items()
+        name: draw_palindromes(min(n, most), args.input_length, EVALUATION_SEEDS[name])
+        for name, n in EVALUATED.items()
     }
     held_out = torch.cat([splits["val"][0], splits["test"][0]])
     net = make_net(args).to(device)
@@ -159,7 +160,7 @@ def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
         ),
         {name: (x.to(device), y.to(device)) for name, (x, y) in splits.items()},
         max_norm=args.max_norm,
-        evaluation_chunk=EVALUATION_CHUNK,
+        evaluation_chunk=max(1, DIGITS_AT_ONCE // args.input_length),
     )
     batches = PalindromeBatches(
         args.input_length, args.batch_size, args.seed, held_out=held_out, device=device
