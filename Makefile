@@ -14,6 +14,7 @@ test: $(VENV)/installed  ## the grade
 benchmark: $(VENV)/installed  ## the speeds in the README; nothing else should be running
 	$(BIN)/python tests/benchmarks/part1.py
 	$(BIN)/python tests/benchmarks/part2.py
+	$(BIN)/python tests/benchmarks/part3.py
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
