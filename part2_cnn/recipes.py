@@ -27,8 +27,8 @@ BEST = REPORT | {
     "label_smoothing": 0.1,
     "average_decay": 0.995,
     "batch_size": (128,),
-    "image_sizes": (24, 32),
-    "max_epochs": 16,
+    "image_sizes": (24, 24, 32),
+    "max_epochs": 15,
     "eval_freq": 704,  # steps: two epochs
     "patience": 0,
     "views": 2,
