@@ -11,6 +11,7 @@ QUICK_CNN = "--max_epochs 2 --n_samples 1000 --batch_size 50 --image_sizes 16"
 QUICK_RNN = "--train_steps 50 --eval_freq 25"
 RNN_SEEDS = range(5)
 RNN_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
+RNN_LONG_LENGTHS = (200, 500, 1000, 2000, 5000, 10000)
 HIDDEN_SIZES = (16, 32, 64, 128, 256)
 SWEEP = "--train_steps 1000 --target_accuracy 1"  # a run has shown what it can when it is perfect
 WIDE = (  # recipe best with free hidden sizes, and what so large a net needs against overfitting
@@ -104,6 +105,16 @@ def rnn_length_experiments() -> list[Experiment]:
         for kind, flags in kinds.items()
         for length in RNN_LENGTHS
         for run in _rnn(f"rnn_sweep_{kind}_T{length}", f"--input_length {length} {flags} {SWEEP}")
+    ]
+
+
+def rnn_long_experiments() -> list[Experiment]:
+    """Lengths at which the vanilla RNN of the best recipe is perfect within a few steps."""
+    few = "--train_steps 60 --eval_freq 20 --target_accuracy 0.99"
+    return [
+        run
+        for length in RNN_LONG_LENGTHS
+        for run in _rnn(f"rnn_long_best_T{length}", f"--recipe best --input_length {length} {few}")
     ]
 
 
