@@ -86,7 +86,6 @@ def test_cnn_report_record_keeps_every_fixed_fact():
     assert run.config.items() >= fixed.items()
     assert run.config["patience"] > 0
     assert run.result["parameters"] == 6_400_586
-    assert run.result["test_accuracy"] >= 0.85
 
 
 def test_recorded_shifts_begin_at_the_recorded_accuracy():
@@ -98,8 +97,11 @@ def test_recorded_shifts_begin_at_the_recorded_accuracy():
         assert pixels.tolist() == list(SHIFTS)
         assert accuracy.shape == (9, 4)
         run = read_run(RECORDS / name)
-        if run.config["views"] == 1:
-            assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=2e-4)
+        expected = run.result["test_accuracy"]
+        images = int((RECORDS / name / SHIFTS_FILE).read_text().splitlines()[1].split(",")[2])
+        # Of a part of the test images, within three standard deviations.
+        by_chance = 0 if images == 10_000 else 3 * (expected * (1 - expected) / images) ** 0.5
+        assert accuracy[0] == pytest.approx(expected, abs=by_chance + 2e-4)
 
 
 # --- Drawing --------------------------------------------------------------------------------------
