@@ -37,7 +37,6 @@ RETRAIN_DIR = ROOT / "runs" / "retrain"  # where runs live until they are whole
 QUICK_DIR = ROOT / "runs" / "quick"
 BENCHMARKS = {  # by the section of the README that shows them
     "speeds of part 1": ROOT / "tests" / "benchmarks" / "part1.json",
-    "speeds of part 2": ROOT / "tests" / "benchmarks" / "part2.json",
 }
 QUICK_SHIFT_IMAGES = 500
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
