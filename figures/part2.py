@@ -58,15 +58,17 @@ def draw_shifts(runs: Sequence[RunRecord]) -> Figure:
     figure, ((absolute, relative),) = new_figure(1, 2)
     for (net, of_net), colour in zip(_nets(runs).items(), COLOURS, strict=False):
         measured = [read_shifts(run.path) for run in of_net]
-        pixels = measured[0][0]
-        curves = np.concatenate([accuracy.T for _, accuracy in measured])  # (runs * directions, n)
-        band(absolute, pixels, curves, colour=colour, label=net)
-        band(relative, pixels, curves / curves[:, :1], colour=colour, label=net)
+        pixels, _, images = measured[0]
+        curves = np.concatenate([accuracy.T for _, accuracy, _ in measured])  # runs * directions
+        label = f"{net}, {images:,} test images"
+        band(absolute, pixels, curves, colour=colour, label=label)
+        band(relative, pixels, curves / curves[:, :1], colour=colour, label=label)
     absolute.set(xlabel="shift in pixels", ylabel="test accuracy", title="accuracy")
     relative.set(xlabel="shift in pixels", ylabel="share kept", title="against no shift")
+    absolute.set_ylim(0, 1)
+    relative.set_ylim(bottom=0)
     for axes in (absolute, relative):
-        axes.set_ylim(0, 1.02)
         axes.axvspan(0, 4, color="grey", alpha=0.12, linewidth=0)
     absolute.text(2, 0.04, "trained with\nshifts up to 4", ha="center", fontsize=7)
-    relative.legend(loc="lower left")
+    relative.legend(loc="lower left", fontsize=8)
     return figure

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
 from figures.experiments import Experiment
@@ -93,12 +94,11 @@ def test_recorded_shifts_begin_at_the_recorded_accuracy():
     with_shifts = [run.record for run in wanted if run.shifts]
     assert with_shifts
     for name in with_shifts:
-        pixels, accuracy = read_shifts(RECORDS / name)
+        pixels, accuracy, images = read_shifts(RECORDS / name)
         assert pixels.tolist() == list(SHIFTS)
         assert accuracy.shape == (9, 4)
         run = read_run(RECORDS / name)
         expected = run.result["test_accuracy"]
-        images = int((RECORDS / name / SHIFTS_FILE).read_text().splitlines()[1].split(",")[2])
         # Of a part of the test images, within three standard deviations.
         by_chance = 0 if images == 10_000 else 3 * (expected * (1 - expected) / images) ** 0.5
         assert accuracy[0] == pytest.approx(expected, abs=by_chance + 2e-4)
@@ -218,6 +218,7 @@ def test_shifts_of_a_trained_net(part, run_main, tmp_path, tiny_cifar10):
              "--run_dir", tmp_path / "run")  # fmt: skip
     run = read_run(tmp_path / "run")
     (tmp_path / SHIFTS_FILE).write_text(measure_shifts(run, tiny_cifar10))
-    _, accuracy = read_shifts(tmp_path)
+    _, accuracy, images = read_shifts(tmp_path)
+    assert images == len(load_dataset("cifar10", data_dir=tiny_cifar10, check_md5=False).y_test)
     assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=1e-4)
     assert ((accuracy >= 0) & (accuracy <= 1)).all()
