@@ -402,7 +402,7 @@ def test_a_killed_worker_goes_on_from_the_checkpoint(tiny_cifar10, tmp_path, mon
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     flags = ("--data_dir", tiny_cifar10, *TINY, "--max_epochs", 8, "--patience", 0,
              "--checkpoint_seconds", 0)  # fmt: skip
-    # Seen once in some ten times on a busy machine, and not yet understood: the restart hangs.
+    # Seen a few times on a busy machine, and not yet understood: the restart hangs.
     folder, log = next(filter(None, (_kill_one(flags, tmp_path / str(i)) for i in range(3))))
     assert "test accuracy" in log
     run = read_run(folder)
