@@ -54,7 +54,7 @@ class Picture:
 def pictures() -> dict[str, Picture]:
     """Every figure by its name in the report, and the extra ones."""
     mlp_report = tuple(experiments.cifar10_report_experiments())
-    cnn_report = experiments.cnn_experiment("report")
+    cnn_report = experiments.cnn_report_experiment()
     return {
         "1": Picture("The toy data sets, 600 training points each.", part1.draw_toy_sets, ()),
         "2": Picture(

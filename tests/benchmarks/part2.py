@@ -69,7 +69,7 @@ def plain_step(data_dir: str) -> dict:
     ])  # fmt: skip
     dataset = CIFAR10(data_dir, transform=augmented)
     loader = iter(DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=2))
-    net = PlainCNN()
+    net = plain_cnn()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
 
     def steps(n: int) -> None:
@@ -95,7 +95,7 @@ def plain_evaluation(data_dir: str) -> dict:
     """Seconds for the test set through DataLoader with 2 workers."""
     prepared = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
     dataset = CIFAR10(data_dir, train=False, transform=prepared)
-    net = PlainCNN().eval()
+    net = plain_cnn().eval()
 
     def evaluate() -> None:
         correct = 0
@@ -106,7 +106,7 @@ def plain_evaluation(data_dir: str) -> dict:
     return {"seconds": clock(evaluate)}
 
 
-def PlainCNN() -> CNN:
+def plain_cnn() -> CNN:
     """The same layers as a tutorial has them: no Winograd, no work in place."""
     net = CNN(3, 10, winograd=False)
     for layer in net.modules():
