@@ -13,6 +13,7 @@ __all__ = ["DATASETS", "SPLITS", "DataError", "Dataset", "load_dataset"]
 SPLITS = ("train", "val", "test")
 DATASETS = (*toy.NAMES, "cifar10")
 TOY_VALIDATION_SHARE = 0.2  # of all samples; the test share is the same
+MOST_TRAIN_EVALUATED = 5000  # training samples, not augmented: as many as validate for CIFAR-10
 CIFAR10_VALIDATION_SHARE = 0.1  # of the training set: 5,000 of 50,000
 
 
@@ -46,6 +47,12 @@ class Dataset:
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The x and y arrays of `train`, `val` or `test`."""
         return getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
+
+    def evaluated(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What a run is judged on, by split: of the training samples the first 5,000 at most."""
+        splits = {name: self.split(name) for name in SPLITS}
+        splits["train"] = tuple(array[:MOST_TRAIN_EVALUATED] for array in splits["train"])
+        return splits
 
     def head(self, n: int) -> "Dataset":
         """The first n samples of every split."""

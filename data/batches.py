@@ -147,17 +147,17 @@ class ImageBatches(_Batches):
 
         order = torch.from_numpy(epoch_order(self.n_samples, self.seed, epoch))
         generator = torch.Generator()
-        size = self.batch_size(epoch)
+        size, image_size = self.batch_size(epoch), self.image_size(epoch)
+        share = slice(self._rank, None, self._world_size)
         for step in range(first_step, self._steps_per_epoch(size)):
             batch = order[step * size : (step + 1) * size]
-            share = slice(self._rank, None, self._world_size)
             chosen = batch[share].to(self._images.device)
             images = self._images.index_select(0, chosen)
             if self._augment:
                 generator.manual_seed(mix(self.seed, epoch, step))
                 draws = draw_crop_flip(len(batch), PADDING, generator)
                 images = crop_flip(images, *(draw[share] for draw in draws), PADDING)
-            images = resize(self._prepare(images), self.image_size(epoch))
+            images = resize(self._prepare(images), image_size)
             if self._world_size == 1:
                 yield images, self._labels[chosen]
             else:

@@ -13,6 +13,14 @@ RNN_SEEDS = range(5)
 RNN_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
 RNN_LONG_LENGTHS = (200, 500, 1000, 2000, 5000, 10000)
 HIDDEN_SIZES = (16, 32, 64, 128, 256)
+RNN_LIMITS = {
+    "report": "",
+    "small_inputs": "--input_scale 0.03",
+    "orthogonal": "--init orthogonal",
+    "both": "--init orthogonal --input_scale 0.03",
+    "both_slow": "--init orthogonal --input_scale 0.03 --learning_rate 3e-4 --max_norm 0.1",
+    "latches": "--recipe best",
+}
 SWEEP = "--train_steps 1000 --target_accuracy 1"  # a run has shown what it can when it is perfect
 WIDE = (  # recipe best with free hidden sizes, and what so large a net needs against overfitting
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
@@ -98,23 +106,20 @@ def rnn_curve_experiments() -> list[Experiment]:
 
 
 def rnn_length_experiments() -> list[Experiment]:
-    """Every length with the report's recipe, with the best one, and with an LSTM."""
+    """Every length with the report's recipe, with the best one, and with an LSTM.
+
+    The best one goes further, to lengths at which it is perfect within a few steps.
+    """
     kinds = {"report": "", "best": "--recipe best", "lstm": "--cell lstm"}
+    few = "--train_steps 60 --eval_freq 20 --target_accuracy 1"
+    lengths = [(kind, length, SWEEP) for kind in kinds for length in RNN_LENGTHS]
+    lengths += [("best", length, few) for length in RNN_LONG_LENGTHS]
     return [
         run
-        for kind, flags in kinds.items()
-        for length in RNN_LENGTHS
-        for run in _rnn(f"rnn_sweep_{kind}_T{length}", f"--input_length {length} {flags} {SWEEP}")
-    ]
-
-
-def rnn_long_experiments() -> list[Experiment]:
-    """Lengths at which the vanilla RNN of the best recipe is perfect within a few steps."""
-    few = "--train_steps 60 --eval_freq 20 --target_accuracy 0.99"
-    return [
-        run
-        for length in RNN_LONG_LENGTHS
-        for run in _rnn(f"rnn_long_best_T{length}", f"--recipe best --input_length {length} {few}")
+        for kind, length, flags in lengths
+        for run in _rnn(
+            f"rnn_length_{kind}_T{length}", f"--input_length {length} {kinds[kind]} {flags}"
+        )
     ]
 
 
@@ -131,18 +136,13 @@ def rnn_hidden_experiments() -> list[Experiment]:
     ]
 
 
-def rnn_gradient_experiments() -> list[Experiment]:
-    """Each way to begin at one length, whose gradients are measured before and after."""
-    kinds = {
-        "report": "",
-        "orthogonal": "--init orthogonal --input_scale 0.03",
-        "best": "--recipe best",
-    }
+def rnn_limit_experiments() -> list[Experiment]:
+    """One change after the other at one length, by the name of what was changed."""
     return [
         run
-        for kind, flags in kinds.items()
+        for kind, flags in RNN_LIMITS.items()
         for run in _rnn(
-            f"rnn_gradients_{kind}_T30", f"--input_length 30 {flags} {SWEEP}", ("gradients.csv",)
+            f"rnn_limits_{kind}_T30", f"--input_length 30 {flags} {SWEEP}", ("memory.csv",)
         )
     ]
 

@@ -33,6 +33,21 @@ def draw_report_curves(runs: Sequence[RunRecord]) -> Figure:
     return figure
 
 
+def draw_best_curves(runs: Sequence[RunRecord]) -> Figure:
+    """Validation loss and accuracy of the recipes over minutes of training."""
+    figure, ((loss, accuracy),) = new_figure(1, 2)
+    for run, colour in zip(runs, COLOURS, strict=False):
+        minutes = run.history["seconds"] / 60
+        recipe = run.config["recipe"]
+        loss.plot(minutes, run.history["val_loss"], color=colour, label=recipe)
+        accuracy.plot(minutes, run.history["val_accuracy"], color=colour, label=recipe)
+    loss.set(xlabel="minutes", ylabel="validation loss", title="CNN on CIFAR-10")
+    loss.set_ylim(bottom=0)
+    accuracy.set(xlabel="minutes", ylabel="validation accuracy", title="one view of each image")
+    accuracy.legend(loc="lower right")
+    return figure
+
+
 def draw_mlp_and_cnn(runs: Sequence[RunRecord]) -> Figure:
     """Claim C3: accuracy above, loss below; MLP left, CNN right; same axes for each quantity."""
     figure, panels = new_figure(2, 2, sharex="col", sharey="row", panel=(3.4, 2.4))
@@ -58,15 +73,17 @@ def draw_shifts(runs: Sequence[RunRecord]) -> Figure:
     figure, ((absolute, relative),) = new_figure(1, 2)
     for (net, of_net), colour in zip(_nets(runs).items(), COLOURS, strict=False):
         measured = [read_shifts(run.path) for run in of_net]
-        pixels = measured[0][0]
-        curves = np.concatenate([accuracy.T for _, accuracy in measured])  # (runs * directions, n)
-        band(absolute, pixels, curves, colour=colour, label=net)
-        band(relative, pixels, curves / curves[:, :1], colour=colour, label=net)
+        pixels, _, images = measured[0]
+        curves = np.concatenate([accuracy.T for _, accuracy, _ in measured])  # runs * directions
+        label = f"{net}, {images:,} test images"
+        band(absolute, pixels, curves, colour=colour, label=label)
+        band(relative, pixels, curves / curves[:, :1], colour=colour, label=label)
     absolute.set(xlabel="shift in pixels", ylabel="test accuracy", title="accuracy")
     relative.set(xlabel="shift in pixels", ylabel="share kept", title="against no shift")
+    absolute.set_ylim(0, 1)
+    relative.set_ylim(bottom=0)
     for axes in (absolute, relative):
-        axes.set_ylim(0, 1.02)
         axes.axvspan(0, 4, color="grey", alpha=0.12, linewidth=0)
     absolute.text(2, 0.04, "trained with\nshifts up to 4", ha="center", fontsize=7)
-    relative.legend(loc="lower left")
+    relative.legend(loc="lower left", fontsize=8)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data.palindromes import N_DIGITS
-from figures.gradients import read_gradients
+from figures.memory import read_memory
 from training.curves import COLOURS, SPLIT_COLOURS, SPLIT_LINES, band, column, new_figure
 from training.record import RunRecord
 
@@ -16,6 +16,15 @@ KINDS = {  # of net, by cell and how it begins
     ("rnn", "orthogonal"): "vanilla RNN, orthogonal",
     ("rnn", "identity"): "vanilla RNN, latches",
     ("lstm", None): "LSTM",
+}
+
+LIMITS = {  # what differs from the report, by the begin of a record's name
+    "rnn_limits_report": "as the report",
+    "rnn_limits_small_inputs": "inputs 0.03",
+    "rnn_limits_orthogonal": "orthogonal",
+    "rnn_limits_both": "orthogonal, inputs 0.03",
+    "rnn_limits_both_slow": "... and small steps",
+    "rnn_limits_latches": "latches (best)",
 }
 
 
@@ -52,11 +61,11 @@ def draw_curves(runs: Sequence[RunRecord]) -> Figure:
 
 def draw_lengths(runs: Sequence[RunRecord]) -> Figure:
     """Figure 7: test accuracy against T for each kind of net, mean and range over the seeds."""
-    figure, ((axes,),) = new_figure(1, 1, panel=(5.2, 3.4))
+    figure, ((axes,),) = new_figure(1, 1, panel=(6.4, 3.4))
     _draw_against(axes, runs, "input_length")
     axes.set(xlabel="digits read (T)", ylabel="test accuracy", ylim=(0, 1.03), xscale="log")
-    ticks = sorted({run.config["input_length"] for run in runs})
-    axes.set_xticks(ticks, ticks, fontsize=7)
+    ticks = sorted({run.config["input_length"] for run in runs} - {25, 40})  # too close to others
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=7, rotation=45)
     axes.minorticks_off()
     axes.legend(fontsize=8)
     return figure
@@ -97,22 +106,36 @@ def _mark_guessing(axes: Axes) -> None:
     axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":")
 
 
-def draw_gradients(runs: Sequence[RunRecord]) -> Figure:
-    """Claim C8: the gradient's norm against the distance from the end, before and after training.
+def draw_limits(runs: Sequence[RunRecord]) -> Figure:
+    """Claims C8 and C9: gradient, memory and accuracy for one way to begin after the other.
 
-    Each line is the mean of the logarithms over the seeds, the band their range.
+    Lines are means over the seeds (of the logarithm, for gradients), bands their range.
     """
-    figure, (panels,) = new_figure(1, 2, sharey=True)
-    for axes, when in zip(panels, ("initial", "trained"), strict=True):
-        for (kind, of_kind), colour in zip(_by_kind(runs).items(), COLOURS, strict=False):
-            norms = np.stack([read_gradients(run.path)[when] for run in of_kind])
-            norms = np.maximum(norms, np.finfo(np.float32).tiny)
-            distance = norms.shape[1] - np.arange(1, norms.shape[1] + 1)
-            axes.semilogy(distance, np.exp(np.log(norms).mean(0)), color=colour, label=kind)
-            axes.fill_between(
-                distance, norms.min(0), norms.max(0), color=colour, alpha=0.2, linewidth=0
-            )
-        axes.set(xlabel="steps before the end", title=f"{when} weights")
-    panels[0].set_ylabel(r"$\|\partial\,$loss$\,/\,\partial h_t\|$")
-    panels[0].legend(fontsize=7)
+    figure, ((gradient, before), (accuracy, after)) = new_figure(2, 2, panel=(3.9, 2.7))
+    kinds: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        kinds.setdefault(LIMITS[run.path.name.split("_T")[0]], []).append(run)
+    for place, ((kind, of_kind), colour) in enumerate(zip(kinds.items(), COLOURS, strict=False)):
+        memory = [read_memory(run.path) for run in of_kind]
+        measured = {name: np.stack([m[name] for m in memory]) for name in memory[0]}
+        steps = measured["step"][0]
+        norms = np.maximum(measured["initial_gradient"], np.finfo(np.float32).tiny)
+        gradient.semilogy(steps, np.exp(np.log(norms).mean(0)), color=colour, label=kind)
+        gradient.fill_between(
+            steps, norms.min(0), norms.max(0), color=colour, alpha=0.2, linewidth=0
+        )
+        for axes, when in ((before, "initial_share"), (after, "trained_share")):
+            band(axes, steps, measured[when], colour=colour, line="-", label=kind)
+        reached = np.array([run.result["test_accuracy"] for run in of_kind])
+        accuracy.barh(place, reached.mean(), color=colour, alpha=0.6)
+        accuracy.plot(reached, np.full(len(reached), place), "|", color="black", markersize=7)
+    gradient.set(ylabel=r"$\|\partial\,$loss$\,/\,\partial h_t\|$", title="before training")
+    before.set(ylabel="share of the first digit in h_t", title="before training", ylim=(0, 1.03))
+    after.set(ylabel="share of the first digit in h_t", title="after training", ylim=(0, 1.03))
+    for axes in (gradient, before, after):
+        axes.set_xlabel("step t")
+    accuracy.set_yticks(range(len(kinds)), kinds, fontsize=7)
+    accuracy.invert_yaxis()
+    accuracy.axvline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":")
+    accuracy.set(xlabel="test accuracy", xlim=(0, 1.03), title="after training; marks: seeds")
     return figure

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from data import DataError
 from figures import experiments, part1, part2, part3
 from figures.experiments import Experiment
-from figures.results import benchmark_table, results_table, update_readme
+from figures.results import benchmark_table, lengths_table, results_table, update_readme
 from figures.retrain import retrain
 from training.curves import FORMATS, save_figure
 from training.flags import Parser, number
@@ -33,6 +33,7 @@ BENCHMARKS = {  # by the section of the README that shows them
     "speeds of part 2": ROOT / "tests" / "benchmarks" / "part2.json",
     "speeds of part 3": ROOT / "tests" / "benchmarks" / "part3.json",
 }
+SWEEPS = ("rnn_hidden", "rnn_length", "rnn_limits")  # too many lines for a table; see the figures
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Picture:
 def pictures() -> dict[str, Picture]:
     """Every figure by its name in the report, and the extra ones."""
     mlp_report = tuple(experiments.cifar10_report_experiments())
-    cnn_report = experiments.cnn_experiment("report")
+    cnn_report, cnn_best = map(experiments.cnn_experiment, ("report", "best"))
     return {
         "1": Picture("The toy data sets, 600 training points each.", part1.draw_toy_sets, ()),
         "2": Picture(
@@ -82,8 +83,9 @@ def pictures() -> dict[str, Picture]:
             tuple(experiments.rnn_curve_experiments()),
         ),
         "7": Picture(
-            "Test accuracy against the number of digits read, after at most 1,000 steps. Lines are "
-            "means over the seeds, bands their range; dotted: guessing.",
+            "Test accuracy against the number of digits read, after at most 1,000 steps (60 where "
+            "T is 200 or more). Lines are means over the seeds, bands their range; dotted: "
+            "guessing.",
             part3.draw_lengths,
             tuple(experiments.rnn_length_experiments()),
         ),
@@ -93,17 +95,25 @@ def pictures() -> dict[str, Picture]:
             part1.draw_cifar10_best,
             (mlp_report[0], *experiments.cifar10_best_experiments()),
         ),
+        "cnn_best": Picture(
+            "CNN on CIFAR-10: the report's recipe and the best recipe, over training time. While "
+            "the best recipe trains on small images it is also evaluated on small images.",
+            part2.draw_best_curves,
+            (cnn_report, cnn_best),
+        ),
         "mlp_and_cnn": Picture(
             "The MLP and the CNN side by side on CIFAR-10, both with the report's recipe: accuracy "
             "and loss on 5,000 training images (not augmented) and on the test set.",
             part2.draw_mlp_and_cnn,
             (*mlp_report, cnn_report),
         ),
-        "gradients": Picture(
-            "How much the loss depends on the hidden state t steps before the end, T = 30: root "
-            "mean square over 500 palindromes; geometric mean over the seeds, bands their range.",
-            part3.draw_gradients,
-            tuple(experiments.rnn_gradient_experiments()),
+        "limits": Picture(
+            "What limits a vanilla RNN's memory, T = 30: how much the loss depends on each hidden "
+            "state (root mean square over 500 palindromes), how much of each hidden state is "
+            "memory of the first digit, and the accuracy after at most 1,000 steps. Lines are "
+            "means over the seeds, bands their range.",
+            part3.draw_limits,
+            tuple(experiments.rnn_limit_experiments()),
         ),
         "hidden_sizes": Picture(
             "Test accuracy against the number of hidden units, after at most 1,000 steps. Lines "
@@ -184,10 +194,14 @@ def main() -> int:
         for path in draw(name, shown[name], records, out, args.format, args.quick):
             print(path)
     if not args.quick and out == HERE:
+        readme = ROOT / "README.md"
         folders = sorted(path for path in records.iterdir() if path.is_dir())
-        update_readme(ROOT / "README.md", "results", results_table(map(read_run, folders)))
+        alone = [f for f in folders if not f.name.startswith(SWEEPS)]
+        update_readme(readme, "results", results_table(map(read_run, alone)))
+        lengths = sorted(records.glob("rnn_length_*"))
+        update_readme(readme, "lengths", lengths_table(map(read_run, lengths)))
         for section, path in BENCHMARKS.items():
-            update_readme(ROOT / "README.md", section, benchmark_table(path))
+            update_readme(readme, section, benchmark_table(path))
     return 0
 
 

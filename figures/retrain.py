@@ -12,14 +12,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from figures.experiments import Experiment
-from figures.gradients import GRADIENTS_FILE, measure_gradients
+from figures.memory import MEMORY_FILE, measure_memory
 from figures.shifts import SHIFTS_FILE, measure_shifts
 from training.errors import UsageError
 from training.record import CONFIG, HISTORY, RESULT, read_run, write_whole
 from training.script import ROOT
 
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
-MEASURES = {SHIFTS_FILE: measure_shifts, GRADIENTS_FILE: measure_gradients}
+MEASURES = {SHIFTS_FILE: measure_shifts, MEMORY_FILE: measure_memory}
 
 
 def retrain(

@@ -74,8 +74,8 @@ def _overlap(shift: int, length: int) -> tuple[slice, slice]:
     )
 
 
-def read_shifts(record: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The shifts in pixels, and the accuracies of shape (n_shifts, n_directions).
+def read_shifts(record: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    """The shifts in pixels, the accuracies (n_shifts, n_directions), and on how many images.
 
     Raises:
         UsageError: the record has none, or they are broken.
@@ -83,9 +83,11 @@ def read_shifts(record: Path) -> tuple[np.ndarray, np.ndarray]:
     path = record / SHIFTS_FILE
     try:
         with path.open(newline="") as file:
-            rows = [(int(r[COLUMNS[0]]), float(r[COLUMNS[3]])) for r in csv.DictReader(file)]
+            read = list(csv.DictReader(file))
+        rows = [(int(row["shift"]), float(row["test_accuracy"])) for row in read]
         by_shift = {s: [a for shift, a in rows if shift == s] for s in SHIFTS}
         by_shift[0] *= len(DIRECTIONS)
-        return np.array(SHIFTS), np.array([by_shift[s] for s in SHIFTS])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        accuracies = np.array([by_shift[s] for s in SHIFTS])
+        return np.array(SHIFTS), accuracies, int(read[0]["images"])
+    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is missing or broken") from error

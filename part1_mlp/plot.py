@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from data import DataError, load_dataset
 from part1_mlp.mlp_numpy import MLP
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_best
 from training.curves import COLOURS, draw_curves, new_figure, save_figure
 from training.errors import UsageError
 from training.flags import plot_parser
@@ -94,11 +94,7 @@ def predict_probability(run: RunRecord, points: np.ndarray) -> np.ndarray:
 
 def _numpy_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
     net = MLP(points.shape[1], run.config["dnn_hidden_units"], 2)
-    best = load_checkpoint(run.checkpoint)["best"]
-    try:
-        net.load_state_dict(best)
-    except ValueError as error:
-        raise UsageError(f"{run.checkpoint}: not the weights of this run") from error
+    load_best(net, run)
     return net.forward(points)
 
 

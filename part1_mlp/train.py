@@ -20,10 +20,9 @@ from part1_mlp.mlp_numpy import SGD
 from part1_mlp.numpy_learner import NumpyLearner
 from part1_mlp.recipes import defaults
 from training.errors import UsageError
-from training.run import SPLITS, Batches, Learner
+from training.run import Batches, Learner
 from training.script import execute, one_line_errors
 
-TRAIN_SAMPLES_EVALUATED = 5000  # of CIFAR-10's 45,000, without augmentation: as many as validate
 DRY_RUN_SAMPLES = 32  # where the batch is the whole set
 
 
@@ -60,12 +59,6 @@ def _numpy_mlp(args: argparse.Namespace, dataset: Dataset) -> NumpyMLP:
     )
 
 
-def _evaluated(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    splits = {name: dataset.split(name) for name in SPLITS}
-    splits["train"] = tuple(a[:TRAIN_SAMPLES_EVALUATED] for a in splits["train"])
-    return splits
-
-
 def _planned_epochs(args: argparse.Namespace) -> int:
     """The epochs that several batch sizes share, also where --max_steps sets the end."""
     return args.max_epochs or defaults(args.model, args.dataset, args.recipe)["max_epochs"]
@@ -96,7 +89,7 @@ def _numpy_learner(
     optimizer = SGD(
         net.linears, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
     )
-    splits = _evaluated(dataset)
+    splits = dataset.evaluated()
     if args.dataset == "cifar10":
         import torch
 
@@ -151,7 +144,7 @@ def _torch_learner(args, dataset: Dataset, batch_sizes: tuple[int, ...]) -> tupl
     )
     splits = {
         name: (torch.from_numpy(x).to(device), torch.from_numpy(y).to(device))
-        for name, (x, y) in _evaluated(dataset).items()
+        for name, (x, y) in dataset.evaluated().items()
     }
     x, y = (torch.from_numpy(a).to(device) for a in dataset.split("train"))
     views = None

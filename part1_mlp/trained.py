@@ -1,8 +1,7 @@
 """A trained PyTorch MLP, read back from its run."""
 
 from part1_mlp.mlp_pytorch import MLP
-from training.checkpoint import load_checkpoint
-from training.errors import UsageError
+from training.checkpoint import load_best
 from training.record import RunRecord
 
 
@@ -12,8 +11,6 @@ def load_net(run: RunRecord, n_inputs: int, n_classes: int) -> MLP:
     Raises:
         UsageError: the weights are gone, broken or foreign.
     """
-    if not run.checkpoint:
-        raise UsageError(f"{run.path} has not kept its weights: there is no checkpoint")
     net = MLP(
         n_inputs,
         run.config["dnn_hidden_units"],
@@ -23,8 +20,5 @@ def load_net(run: RunRecord, n_inputs: int, n_classes: int) -> MLP:
         skip=run.config["skip"],
         activation=run.config["activation"],
     )
-    try:
-        net.load_state_dict(load_checkpoint(run.checkpoint)["best"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UsageError(f"{run.checkpoint}: not the weights of this run") from error
+    load_best(net, run)
     return net.eval()

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from data import DataError, Dataset, load_dataset
 from data.pipeline import class_probabilities
 from part2_cnn.model import CNN
-from part2_cnn.trained import load_net
+from part2_cnn.trained import check_part, load_net
 from training.curves import draw_curves, new_figure, save_figure
-from training.errors import UsageError
 from training.flags import plot_parser
 from training.record import RunRecord, read_run
 from training.script import one_line_errors
@@ -107,8 +106,7 @@ def main() -> int:
     args = parser.parse_args()
     runs = [read_run(path) for path in args.runs]
     for run in runs:
-        if "image_sizes" not in run.config:
-            raise UsageError(f"{run.path} holds no run of part 2")
+        check_part(run)
     figures = {"curves": draw_curves(runs)}
     if runs[0].checkpoint:
         figures |= _draw_trained(runs[0], load_net(runs[0]), args.data_dir)

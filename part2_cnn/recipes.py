@@ -28,7 +28,7 @@ BEST = REPORT | {
     "average_decay": 0.995,
     "batch_size": (128,),
     "image_sizes": (24, 24, 32),
-    "max_epochs": 15,
+    "max_epochs": 14,
     "eval_freq": 704,  # steps: two epochs
     "patience": 0,
     "views": 2,

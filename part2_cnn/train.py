@@ -34,12 +34,11 @@ from training.flags import (
     number,
     on_off,
 )
-from training.run import SPLITS, Batches, Learner
+from training.run import Batches, Learner
 from training.script import execute, one_line_errors
 from training.team import ALONE, Team, joined
 from training.torch_learner import TorchLearner, make_optimizer
 
-TRAIN_SAMPLES_EVALUATED = 5000  # of CIFAR-10's 45,000, without augmentation: as many as validate
 EVALUATION_CHUNK = 250  # images: the first block's output then takes 65 MB
 
 
@@ -146,7 +145,10 @@ def make_learner(args: argparse.Namespace, team: Team = ALONE) -> tuple[Learner,
             momentum=args.momentum,
             weight_decay=args.weight_decay,
         ),
-        _evaluated(dataset, device),
+        {
+            name: tuple(torch.from_numpy(array).to(device) for array in arrays)
+            for name, arrays in dataset.evaluated().items()
+        },
         prepare=pipeline.prepare,
         label_smoothing=args.label_smoothing,
         mixup=args.mixup,
@@ -179,17 +181,6 @@ def _load(args: argparse.Namespace, team: Team) -> Dataset:
         dataset = dataset.head(min(largest, EVALUATION_CHUNK))
         args.batch_size = "full"
     return dataset
-
-
-def _evaluated(
-    dataset: Dataset, device: torch.device
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    splits = {name: dataset.split(name) for name in SPLITS}
-    splits["train"] = tuple(array[:TRAIN_SAMPLES_EVALUATED] for array in splits["train"])
-    return {
-        name: tuple(torch.from_numpy(array).to(device) for array in arrays)
-        for name, arrays in splits.items()
-    }
 
 
 def main() -> int:

@@ -23,6 +23,31 @@ def gradient_norms(net: VanillaRNN, x: torch.Tensor, y: torch.Tensor) -> np.ndar
 
 
 @torch.no_grad()
+def first_digit_shares(net: VanillaRNN, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+    """How much of the hidden state is memory of the first digit: 1 all of it, 0 none.
+
+    Args:
+        x, y: digits (N, T) and the first digit of each (N,).
+
+    Returns:
+        (T,): of h_t's variance over the sequences, the share that lies between the means of the ten
+        groups with the same first digit (the correlation ratio, Fisher, 1925), less what groups
+        drawn by lot would be expected to have.
+    """
+    groups = y.unique()
+    by_chance = (len(groups) - 1) / (len(y) - 1)
+    shares = []
+    for state in net.hidden_states(x):
+        centred = state - state.mean(0)
+        between = sum(
+            (y == digit).sum() * centred[y == digit].mean(0).square().sum() for digit in groups
+        )
+        share = (between / centred.square().sum().clamp(min=1e-30)).item()
+        shares.append(max(0.0, (share - by_chance) / (1 - by_chance)))
+    return np.array(shares)
+
+
+@torch.no_grad()
 def trajectories(net: VanillaRNN, x: torch.Tensor) -> tuple[np.ndarray, float]:
     """The hidden states of sequences, on the plane in which they differ the most.
 

@@ -9,11 +9,12 @@ import io
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from training.errors import UsageError
-from training.record import write_whole
+from training.record import RunRecord, write_whole
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -48,6 +49,28 @@ def load_checkpoint(path: Path) -> dict:
     if not isinstance(state, dict):
         raise UsageError(f"{path}: broken or foreign checkpoint (not a state)")
     return state
+
+
+class Loadable(Protocol):
+    """A net that takes weights by name."""
+
+    def load_state_dict(self, state: dict) -> object:
+        """Take these weights."""
+
+
+def load_best(net: Loadable, run: RunRecord, whose: str = "this run") -> None:
+    """Give the net the weights of the run's best evaluation.
+
+    Raises:
+        UsageError: they are gone, broken, or not those of such a net (of `whose`).
+    """
+    if not run.checkpoint:
+        raise UsageError(f"{run.path} has not kept its weights: there is no checkpoint")
+    state = load_checkpoint(run.checkpoint)
+    try:
+        net.load_state_dict(state["best"])
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{run.checkpoint}: not the weights of {whose}") from error
 
 
 def _flatten(state: dict, prefix: str = "") -> dict[str, np.ndarray]:

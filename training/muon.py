@@ -71,11 +71,20 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix (m, n) with the same singular vectors, and singular values of about 1."""
+    """A matrix (m, n) with the same singular vectors, and singular values of about 1.
+
+    Each iteration is x <- p(x x^T) x. All these factors are polynomials of the first x x^T, which is
+    small, and so they are multiplied among themselves first and x but once.
+    """
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-12)  # no singular value is above the norm of all of them
+    square = x @ x.T
+    identity = torch.eye(len(x), device=x.device, dtype=x.dtype)
+    factors = identity
     for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+        factor = a * identity + b * square + c * square @ square
+        factors = factor @ factors
+        square = factor @ square @ factor
+    x = factors @ x
     return x if wide is matrix else x.T

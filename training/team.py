@@ -93,6 +93,10 @@ class ProcessGroup(Team):
             raise outcome[1]
         return outcome[0]
 
+    def leave(self) -> None:
+        """End the team."""
+        self._dist.destroy_process_group()
+
 
 def choose_backend(device_type: str) -> str:
     """What carries the gradients: NCCL between NVIDIA GPUs, gloo between CPUs.
@@ -129,4 +133,4 @@ def joined(device_type: str) -> Iterator[Team]:
         return
     team = ProcessGroup(device_type)
     yield team
-    team._dist.destroy_process_group()
+    team.leave()

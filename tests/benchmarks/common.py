@@ -35,14 +35,14 @@ def row(what, unit, ours, against, theirs, ratio, goal) -> dict:
             "ratio": ratio, "goal": goal}  # fmt: skip
 
 
-def write_table(path: Path, rows: list[dict]) -> None:
+def write_table(path: Path, rows: list[dict], repeats: int = REPEATS) -> None:
     """Print the rows and write them, with the machine they were measured on."""
     for r in rows:
         print(f"{r['what']}: {r['ours']:.4g} {r['unit']}; {r['against']}: {r['theirs']:.4g} "
               f"{r['unit']}; ratio {r['ratio']:.3g} (goal: {r['goal']})")  # fmt: skip
     machine = {
         "cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
-        "numpy": np.__version__, "torch": torch.__version__, "repeats": REPEATS,
+        "numpy": np.__version__, "torch": torch.__version__, "repeats": repeats,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
     write_whole(path, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
