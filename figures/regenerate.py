@@ -151,6 +151,15 @@ def draw(
     return [*written, caption]
 
 
+def tables(records: Path) -> dict[str, str]:
+    """The README's tables of numbers, by their section."""
+    runs = [read_run(path) for path in sorted(records.iterdir()) if path.is_dir()]
+    alone = [run for run in runs if not run.path.name.startswith(SWEEPS)]
+    lengths = [run for run in runs if run.path.name.startswith("rnn_length")]
+    benchmarks = {section: benchmark_table(path) for section, path in BENCHMARKS.items()}
+    return {"results": results_table(alone), "lengths": lengths_table(lengths)} | benchmarks
+
+
 def build_parser(names: Sequence[str]) -> Parser:
     """All flags."""
     parser = Parser(prog="regenerate.py", description=__doc__.split("\n\n")[0])
@@ -194,14 +203,8 @@ def main() -> int:
         for path in draw(name, shown[name], records, out, args.format, args.quick):
             print(path)
     if not args.quick and out == HERE:
-        readme = ROOT / "README.md"
-        folders = sorted(path for path in records.iterdir() if path.is_dir())
-        alone = [f for f in folders if not f.name.startswith(SWEEPS)]
-        update_readme(readme, "results", results_table(map(read_run, alone)))
-        lengths = sorted(records.glob("rnn_length_*"))
-        update_readme(readme, "lengths", lengths_table(map(read_run, lengths)))
-        for section, path in BENCHMARKS.items():
-            update_readme(readme, section, benchmark_table(path))
+        for section, table in tables(records).items():
+            update_readme(ROOT / "README.md", section, table)
     return 0
 
 

@@ -62,7 +62,7 @@ def lengths_table(records: Iterable[RunRecord]) -> str:
         runs = lengths[longest]
         steps = max(run.result["steps"] for run in runs)
         seconds = max(run.result["seconds"] for run in runs)
-        beyond = min((T for T in lengths if T > longest), default=None)
+        beyond = min(set(lengths) - set(range(longest + 1)), default=None)
         there = [run.result["test_accuracy"] for run in lengths[beyond]] if beyond else []
         lines.append(
             f"| `{kind}` | {len(runs)} | {longest:,} | {lowest[longest]:.4f} | {steps:,} "

@@ -11,11 +11,11 @@ from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
 from figures.experiments import Experiment
-from figures.results import benchmark_table, marks, results_table, update_readme
+from figures.results import lengths_table, marks, update_readme
 from figures.retrain import MEASURES, retrain
 from figures.shifts import SHIFTS, SHIFTS_FILE, measure_shifts, read_shifts, shifted
 from part1_mlp import plot, train
-from training.record import FREE_TO_CHANGE, read_run
+from training.record import FREE_TO_CHANGE, RunRecord, read_run
 from training.script import ROOT
 
 RECORDS = ROOT / "figures" / "records"
@@ -90,6 +90,37 @@ def test_cnn_report_record_keeps_every_fixed_fact():
     assert run.result["parameters"] == 6_400_586
 
 
+def test_rnn_report_records_know_five_digits_almost_perfectly():
+    runs = records("rnn_T5_report")
+    assert [run.config["seed"] for run in runs] == list(range(5))
+    fixed = {"cell": "rnn", "init": "normal", "optimizer": "rmsprop", "max_norm": 10.0,
+             "batch_size": 128, "input_length": 5}  # fmt: skip
+    for run in runs:
+        assert run.config.items() >= fixed.items()
+        assert run.result["steps"] <= 2000
+        assert run.result["test_accuracy"] >= 0.999
+
+
+def test_a_vanilla_rnn_remembers_for_a_thousand_steps():
+    runs = records("rnn_length_best_T1000_")
+    assert len(runs) == 5
+    for run in runs:
+        assert (run.config["cell"], run.config["num_hidden"]) == ("rnn", 128)
+        assert run.result["test_accuracy"] >= 0.99
+        assert run.result["seconds"] <= 600
+
+
+def test_lengths_table_tells_the_longest_length_that_all_seeds_have_learnt(tmp_path):
+    def run(length: int, seed: int, accuracy: float) -> RunRecord:
+        result = {"test_accuracy": accuracy, "steps": 7, "seconds": 1.5}
+        path = tmp_path / f"rnn_length_x_T{length}_seed{seed}"
+        return RunRecord(path, {"input_length": length}, {}, result)
+
+    table = lengths_table([run(3, 0, 1.0), run(3, 1, 0.995), run(9, 0, 1.0), run(9, 1, 0.5)])
+    assert "| `rnn_length_x` | 2 | 3 | 0.9950 | 7 | 1.5 | 9 | 0.7500 |" in table
+    assert "| none |" in lengths_table([run(3, 0, 0.5)])
+
+
 def test_recorded_shifts_begin_at_the_recorded_accuracy():
     wanted = {run for picture in regenerate.pictures().values() for run in picture.runs}
     with_shifts = [run.record for run in wanted if SHIFTS_FILE in run.measures]
@@ -147,10 +178,7 @@ def test_committed_captions_are_those_of_the_records():
 
 def test_readme_holds_the_numbers_of_the_records():
     readme = (ROOT / "README.md").read_text()
-    tables = {"results": results_table(records(""))} | {
-        section: benchmark_table(path) for section, path in regenerate.BENCHMARKS.items()
-    }
-    for section, table in tables.items():
+    for section, table in regenerate.tables(RECORDS).items():
         begin, end = marks(section)
         assert f"{begin}\n\n{table}\n\n{end}" in readme
 

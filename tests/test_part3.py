@@ -14,7 +14,7 @@ from torch import nn
 
 from data.palindromes import PalindromeBatches, draw_palindromes, half_length
 from part3_rnn import plot, train
-from part3_rnn.analysis import gradient_norms, trajectories
+from part3_rnn.analysis import first_digit_shares, gradient_norms, trajectories
 from part3_rnn.model import GatedRNN, VanillaRNN
 from part3_rnn.recurrence import LastState
 from part3_rnn.trained import load_net
@@ -383,6 +383,17 @@ def test_gradient_norms_are_those_of_finite_differences():
         eps = 1e-6 * torch.eye(first.shape[1], dtype=first.dtype)
         slopes = [(loss_from(first + e) - loss_from(first - e)) / 2e-6 for e in eps]
     assert norm == pytest.approx(torch.stack(slopes).norm().item(), rel=1e-5)
+
+
+def test_first_digit_shares_tell_memory_from_none():
+    net = vanilla(4, hidden=16)
+    x, y = draw_palindromes(400, 4, 0)
+    shares = first_digit_shares(net, x, y)
+    assert shares.shape == (4,)
+    assert shares[0] == pytest.approx(1.0), "h_1 depends on nothing but the first digit"
+    assert shares[0] > shares[1] > shares[-1]
+    foreign = first_digit_shares(net, x, y[torch.randperm(400)])
+    assert foreign.max() < 0.05, "labels at random explain nothing"
 
 
 def test_trajectories_are_the_states_seen_from_their_widest_side():

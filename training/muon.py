@@ -73,8 +73,8 @@ class Muon(torch.optim.AdamW):
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     """A matrix (m, n) with the same singular vectors, and singular values of about 1.
 
-    Each iteration is x <- p(x x^T) x. All these factors are polynomials of the first x x^T, which is
-    small, and so they are multiplied among themselves first and x but once.
+    Each iteration is x <- p(x x^T) x. All these factors are polynomials of the first x x^T, which
+    is small, and so they are multiplied among themselves first and x but once.
     """
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
