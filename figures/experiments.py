@@ -9,6 +9,7 @@ QUICK_TOY = "--max_epochs 5"
 QUICK_CIFAR10 = "--max_epochs 2 --n_samples 5000 --batch_size 128"
 QUICK_CNN = "--max_epochs 2 --n_samples 1000 --batch_size 50 --image_sizes 16"
 QUICK_RNN = "--train_steps 50 --eval_freq 25"
+CIRCLES_NOISE = 0.13  # at which circles can be told apart as well as moons with their 0.2
 RNN_SEEDS = range(5)
 RNN_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
 RNN_LONG_LENGTHS = (200, 500, 1000, 2000, 5000, 10000)
@@ -68,6 +69,22 @@ def toy_experiments(dataset: str) -> list[Experiment]:
     """Five seeds of the report's recipe with each of the two MLPs."""
     return [
         _mlp(f"mlp_{model}_{dataset}_report", model, dataset, seed, "", QUICK_TOY)
+        for model in MODELS
+        for seed in TOY_SEEDS
+    ]
+
+
+def equal_start_experiments(dataset: str) -> list[Experiment]:
+    """PyTorch's MLP with the weights and the batches of the NumPy MLP, for claim C1."""
+    name = f"mlp_pytorch_{dataset}_equal"
+    return [_mlp(name, "pytorch", dataset, seed, "--init he", QUICK_TOY) for seed in TOY_SEEDS]
+
+
+def matched_circles_experiments() -> list[Experiment]:
+    """Circles that are as noisy as moons, for claim C2."""
+    noise = f"--noise {CIRCLES_NOISE}"
+    return [
+        _mlp(f"mlp_{model}_circles_matched", model, "circles", seed, noise, QUICK_TOY)
         for model in MODELS
         for seed in TOY_SEEDS
     ]

@@ -22,6 +22,8 @@ from training.record import RunRecord
 
 MODEL_NAMES = {"numpy": "NumPy MLP", "pytorch": "PyTorch MLP"}
 
+FIRST_STEPS = 800  # of the curves in which a beginning shows
+
 
 def draw_toy_sets(runs: Sequence[RunRecord]) -> Figure:
     """Figure 1: a scatter of the training points of circles and moons."""
@@ -79,6 +81,42 @@ def draw_toy_curves(runs: Sequence[RunRecord]) -> Figure:
     )
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("loss")
+    return figure
+
+
+def draw_toy_claims(runs: Sequence[RunRecord]) -> Figure:
+    """Claims C1 and C2: how fast validation accuracy rises, by net and beginning, and by set.
+
+    Lines are means over the seeds, bands their range; only the first steps are shown.
+    """
+    figure, (panels,) = new_figure(1, 3, sharey=True, panel=(3.0, 2.8))
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(run.path.name.rpartition("_seed")[0], []).append(run)
+    shown = {
+        "circles": ("numpy_circles_report", "pytorch_circles_report", "pytorch_circles_equal"),
+        "moons": ("numpy_moons_report", "pytorch_moons_report", "pytorch_moons_equal"),
+        "equally noisy, NumPy": ("numpy_circles_matched", "numpy_moons_report"),
+    }
+    labels = {"numpy": "NumPy", "pytorch": "PyTorch"}
+    for axes, (title, names) in zip(panels, shown.items(), strict=True):
+        for name, colour in zip(names, COLOURS, strict=False):
+            of_group = groups[f"mlp_{name}"]
+            model, dataset, kind = name.split("_")
+            label = labels[model] + (", NumPy's weights" if kind == "equal" else "")
+            line = "--" if kind == "equal" else "-"
+            band(
+                axes,
+                column(of_group, "step")[0],
+                column(of_group, "val_accuracy"),
+                colour=colour,
+                line=line,
+                label=label if len(names) == 3 else dataset,
+            )
+        axes.set(title=title, xlabel="step", xlim=(0, FIRST_STEPS))
+        axes.legend(loc="lower right", fontsize=7)
+    panels[0].set_ylabel("validation accuracy")
+    panels[0].set_ylim(0.4, 1.0)
     return figure
 
 

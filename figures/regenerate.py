@@ -17,8 +17,16 @@ from matplotlib.figure import Figure
 
 from data import DataError
 from figures import experiments, part1, part2, part3
+from figures.claims import all_claims, claims_table
 from figures.experiments import Experiment
-from figures.results import benchmark_table, lengths_table, results_table, update_readme
+from figures.report import as_json, as_latex, numbers, report
+from figures.results import (
+    benchmark_table,
+    lengths_table,
+    machine_in_words,
+    results_table,
+    update_readme,
+)
 from figures.retrain import retrain
 from training.curves import FORMATS, save_figure
 from training.flags import Parser, number
@@ -89,6 +97,22 @@ def pictures() -> dict[str, Picture]:
             part3.draw_lengths,
             tuple(experiments.rnn_length_experiments()),
         ),
+        "toy_claims": Picture(
+            "Validation accuracy over the first steps on circles and on moons: NumPy with He's "
+            "weights, PyTorch with its own, PyTorch with NumPy's weights and batches; and circles "
+            "against moons where noise allows the same accuracy. Lines are means over five seeds, "
+            "bands their range.",
+            part1.draw_toy_claims,
+            tuple(
+                run
+                for runs in (
+                    *map(experiments.toy_experiments, ("circles", "moons")),
+                    *map(experiments.equal_start_experiments, ("circles", "moons")),
+                    experiments.matched_circles_experiments(),
+                )
+                for run in runs
+            ),
+        ),
         "mlp_best": Picture(
             "MLPs on CIFAR-10: the report's recipe, the best recipe, and the best recipe with "
             "free hidden sizes.",
@@ -138,15 +162,15 @@ def draw(
     figure = picture.draw(runs)
     if quick:
         figure.text(0.5, 0.5, "QUICK", fontsize=40, color="grey", alpha=0.3, ha="center")
-    stem = out / (f"figure{name}" if name.isdigit() else name)
+    path = out / stem(name)
     lines = [picture.title + (" Shortened runs." if quick else "")]
     lines += [
         f"{record.path.name}: test accuracy {record.result['test_accuracy']:.4f} at epoch "
         f"{record.result['best_epoch']:g} of {record.result['epochs']:g}; {run.command}"
         for record, run in zip(runs, picture.runs, strict=True)
     ]
-    written = save_figure(figure, stem, formats)
-    caption = stem.with_suffix(".txt")
+    written = save_figure(figure, path, formats)
+    caption = path.with_suffix(".txt")
     write_whole(caption, "\n".join(lines) + "\n")
     return [*written, caption]
 
@@ -156,8 +180,33 @@ def tables(records: Path) -> dict[str, str]:
     runs = [read_run(path) for path in sorted(records.iterdir()) if path.is_dir()]
     alone = [run for run in runs if not run.path.name.startswith(SWEEPS)]
     lengths = [run for run in runs if run.path.name.startswith("rnn_length")]
-    benchmarks = {section: benchmark_table(path) for section, path in BENCHMARKS.items()}
-    return {"results": results_table(alone), "lengths": lengths_table(lengths)} | benchmarks
+    return {
+        "results": results_table(alone),
+        "lengths": lengths_table(lengths),
+        "claims": claims_table(all_claims(records)),
+        **{section: benchmark_table(path) for section, path in BENCHMARKS.items()},
+    }
+
+
+def report_files(records: Path) -> dict[Path, str]:
+    """The report, and its numbers for other programs, by the file that each is written to."""
+    groups: dict[str, list[RunRecord]] = {}
+    for path in sorted(records.iterdir()):
+        groups.setdefault(path.name.rpartition("_seed")[0], []).append(read_run(path))
+    claims = all_claims(records)
+    found = numbers(groups, claims)
+    captions = {stem(name): (picture.title, name) for name, picture in pictures().items()}
+    hardware = machine_in_words(BENCHMARKS["speeds of part 1"])
+    return {
+        ROOT / "REPORT.md": report(tables(records), groups, claims, captions, hardware),
+        HERE / "results.json": as_json(found, claims),
+        HERE / "results.tex": as_latex(found, claims),
+    }
+
+
+def stem(name: str) -> str:
+    """The file name, without its ending, of a picture."""
+    return f"figure{name}" if name.isdigit() else name
 
 
 def build_parser(names: Sequence[str]) -> Parser:
@@ -205,6 +254,8 @@ def main() -> int:
     if not args.quick and out == HERE:
         for section, table in tables(records).items():
             update_readme(ROOT / "README.md", section, table)
+        for path, text in report_files(records).items():
+            write_whole(path, text)
     return 0
 
 

@@ -94,14 +94,18 @@ def benchmark_table(path: Path) -> str:
             f"| {row['what']} | {row['ours']:.4g} {row['unit']} | {row['against']} "
             f"| {row['theirs']:.4g} {row['unit']} | {row['ratio']:.3g} | {row['goal']} |"
         )
-    machine = content["machine"]
-    lines += [
-        "",
-        f"Medians of {machine['repeats']}, {machine['cores']} cores ({machine['machine']}, "
-        f"{machine['cpu_capability']}), Python {machine['python']}, NumPy {machine['numpy']}, "
-        f"PyTorch {machine['torch']}.",
-    ]
+    repeats = content["machine"]["repeats"]
+    lines += ["", f"Medians of {repeats}, {machine_in_words(path)}."]
     return "\n".join(lines)
+
+
+def machine_in_words(path: Path) -> str:
+    """The machine and the libraries that a benchmark ran on."""
+    machine = json.loads(path.read_text())["machine"]
+    return (
+        f"{machine['cores']} cores ({machine['machine']}, {machine['cpu_capability']}), "
+        f"Python {machine['python']}, NumPy {machine['numpy']}, PyTorch {machine['torch']}"
+    )
 
 
 def update_readme(readme: Path, section: str, table: str) -> None:

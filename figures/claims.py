@@ -1,0 +1,350 @@
+"""The claims of the report, C1 to C9: what was measured, and one word on each.
+
+An effect is written so that it is positive if the claim is right. It comes with a 95 % confidence
+interval: Student's t over seeds, or, where there are too few seeds, the normal approximation for
+the accuracy on so many test images. The word follows from the interval alone: `holds` if it lies
+above 0, `does not hold` if it does not reach above 0, else `undecided`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from data.palindromes import N_DIGITS
+from figures.experiments import CIRCLES_NOISE
+from figures.memory import read_memory
+from figures.results import best_possible
+from figures.shifts import read_shifts
+from part2_cnn.model import CNN, layer_table
+from training.record import RunRecord, read_run
+
+CONFIDENCE = 0.95
+REACHED = 0.95  # of the best accuracy: where a curve counts as having arrived
+TEST_IMAGES = 10_000
+SHIFT = 4  # pixels, at which C5 is judged
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A measured difference, positive if the claim is right.
+
+    Attributes:
+        what: was measured.
+        value, low, high: with the ends of the 95 % confidence interval; equal if nothing is random.
+        unit: of all three.
+    """
+
+    what: str
+    value: float
+    low: float
+    high: float
+    unit: str = ""
+
+    @property
+    def word(self) -> str:
+        """What the interval says of the claim."""
+        if self.low > 0:
+            return "holds"
+        return "does not hold" if self.high <= 0 else "undecided"
+
+    def __str__(self) -> str:
+        number = f"{self.value:+.4g}"
+        if self.low < self.high:
+            number += f" [{self.low:+.4g}, {self.high:+.4g}]"
+        return f"{self.what}: {number} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, the effects that decide on it, and what the data say beside.
+
+    Attributes:
+        effects: all must hold for the claim to hold.
+        story: what was done and found, with all numbers filled in.
+    """
+
+    number: str
+    text: str
+    effects: tuple[Effect, ...]
+    story: str
+
+    @property
+    def verdict(self) -> str:
+        """One word (or three): the worst of the effects'."""
+        words = {effect.word for effect in self.effects}
+        return next(w for w in ("does not hold", "undecided", "holds") if w in words)
+
+
+def over_seeds(what: str, values: Sequence[float], unit: str = "") -> Effect:
+    """The mean over seeds with Student's interval."""
+    values = np.asarray(values, float)
+    mean, n = float(values.mean()), len(values)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    return Effect(what, mean, mean - half, mean + half, unit)
+
+
+def between_accuracies(what: str, a: float, n_a: int, b: float, n_b: int) -> Effect:
+    """a - b, for accuracies on n_a and n_b independent samples."""
+    error = math.sqrt(a * (1 - a) / n_a + b * (1 - b) / n_b)
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
+    return Effect(what, a - b, a - b - half, a - b + half)
+
+
+def exactly(what: str, value: float, unit: str = "") -> Effect:
+    """A difference that no chance enters."""
+    return Effect(what, value, value, value, unit)
+
+
+class Records:
+    """The record folders, by the begin of their names."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, name: str) -> list[RunRecord]:
+        """All seeds of a name, in their order."""
+        return [read_run(path) for path in sorted(self.folder.glob(f"{name}_seed*"))]
+
+    def accuracies(self, name: str) -> np.ndarray:
+        """The test accuracy of each seed."""
+        return np.array([run.result["test_accuracy"] for run in self(name)])
+
+
+def steps_to_arrive(run: RunRecord) -> int:
+    """The first evaluation whose validation accuracy is 95 % of the run's best."""
+    accuracy = run.history["val_accuracy"]
+    return int(run.history["step"][np.argmax(accuracy >= REACHED * accuracy.max())])
+
+
+def all_claims(folder: Path) -> list[Claim]:
+    """Every claim, judged by the records in that folder."""
+    judges: list[Callable[[Records], Claim]] = [
+        _same_nets, _circles, _cnn_better, _cnn_smaller, _shifts, _five_digits, _longer, _gradients,
+        _hidden_state,
+    ]  # fmt: skip
+    return [judge(Records(folder)) for judge in judges]
+
+
+def _same_nets(records: Records) -> Claim:
+    faster, better, gap, lead = [], [], 0.0, []
+    for dataset in ("circles", "moons"):
+        ours, theirs, equal = (
+            records(name)
+            for name in (
+                f"mlp_numpy_{dataset}_report",
+                f"mlp_pytorch_{dataset}_report",
+                f"mlp_pytorch_{dataset}_equal",
+            )
+        )
+        for a, b, c in zip(ours, theirs, equal, strict=True):
+            faster.append(steps_to_arrive(a) - steps_to_arrive(b))
+            better.append(b.result["test_accuracy"] - a.result["test_accuracy"])
+            gap = max(gap, float(np.abs(a.history["val_loss"] - c.history["val_loss"]).max()))
+            lead.append(steps_to_arrive(a) - steps_to_arrive(c))
+    steps = over_seeds("steps that PyTorch saves", faster, "steps")
+    difference = over_seeds("PyTorch's accuracy less NumPy's", better)
+    story = (
+        f"Five seeds on each of circles and moons, paired by seed; a curve has arrived when its "
+        f"validation accuracy is {REACHED:.0%} of its best. Final accuracy, {difference}: "
+        "the two end alike to a fraction of a percent. With each library's usual beginning (He's "
+        "normal weights in NumPy, the uniform ones of nn.Linear in PyTorch) it is NumPy that "
+        f"arrives first. With equal weights and batches the two differ by {np.mean(lead):.3g} "
+        f"steps, and no validation loss differs by more than {gap:.2g}: the effect is the "
+        "initialisation's, not the library's."
+    )
+    text = "PyTorch's MLP converges in fewer steps than the NumPy MLP, to the same accuracy"
+    return Claim("C1", text, (steps,), story)
+
+
+def _circles(records: Records) -> Claim:
+    later = []
+    for model in ("numpy", "pytorch"):
+        circles, moons = (
+            records(f"mlp_{model}_circles_matched"),
+            records(f"mlp_{model}_moons_report"),
+        )
+        later += [
+            steps_to_arrive(a) - steps_to_arrive(b) for a, b in zip(circles, moons, strict=True)
+        ]
+    possible = [
+        best_possible(records(name)[0])
+        for name in ("mlp_numpy_circles_matched", "mlp_numpy_moons_report")
+    ]
+    accuracy = [records.accuracies(f"mlp_numpy_{name}").mean()
+                for name in ("circles_matched", "moons_report")]  # fmt: skip
+    story = (
+        f"Noise is matched by what the best possible classifier reaches: circles with noise "
+        f"{CIRCLES_NOISE:g} allow {possible[0]:.4f}, moons with noise 0.2 allow "
+        f"{possible[1]:.4f}. Five seeds of each MLP. In the end NumPy's reaches {accuracy[0]:.4f} "
+        f"on circles and {accuracy[1]:.4f} on moons: circles take longer, because a straight "
+        "line separates most of the moons and none of the circles, but both are learnt to within "
+        "a percent of what is possible."
+    )
+    effect = over_seeds("steps that circles need more than moons", later, "steps")
+    return Claim("C2", "Circles are harder to learn than moons", (effect,), story)
+
+
+def _cnn_better(records: Records) -> Claim:
+    cnn, mlp = (records.accuracies(f"{net}_report") for net in ("cnn", "mlp_pytorch_cifar10"))
+    best = [records.accuracies(f"{net}_best").mean() for net in ("cnn", "mlp_pytorch_cifar10")]
+    effect = between_accuracies(
+        "the CNN's accuracy less the MLP's", cnn.mean(), TEST_IMAGES, mlp.mean(), TEST_IMAGES
+    )
+    story = (
+        f"Recipe report: CNN {cnn.mean():.4f} ({len(cnn)} seed), MLP {mlp.mean():.4f} "
+        f"({len(mlp)} seeds); the interval is for {TEST_IMAGES:,} test images. Recipe best: "
+        f"{best[0]:.4f} against {best[1]:.4f}."
+    )
+    return Claim("C3", "The CNN beats the MLP on CIFAR-10", (effect,), story)
+
+
+def _cnn_smaller(records: Records) -> Claim:
+    cnn = records("cnn_report")[0].result["parameters"]
+    mlp = records("mlp_pytorch_cifar10_report")[0].result["parameters"]
+    rows = layer_table(CNN(3, 10), (3, 32, 32))
+    convolutions = [row for row in rows if row[0].startswith("conv")]
+    shared = sum(row[2] for row in convolutions)
+    outputs = [tuple(map(int, row[1].split(" x "))) for row in rows]
+    before = dict(zip(rows, [(3, 32, 32), *outputs[:-1]], strict=True))
+    dense = sum(
+        (math.prod(before[row]) + 1) * math.prod(map(int, row[1].split(" x ")))
+        for row in convolutions
+    )
+    multiply_adds = sum(row[3] for row in rows)
+    conv_adds = sum(row[3] for row in convolutions)
+    story = (
+        f"The whole CNN has {cnn:,} parameters, the MLP {mlp:,}. Its six convolutions have "
+        f"{shared:,} of them; fully connected layers of the same shapes would have {dense:,}, "
+        f"{dense / shared:,.0f} times as many. So weight sharing does what the report says, a "
+        f"layer at a time, but {(cnn - shared) / cnn:.0%} of the CNN's parameters are in its three "
+        f"linear layers. It also computes more: {multiply_adds:,} multiply-adds an image, "
+        f"{conv_adds / multiply_adds:.0%} of them in the convolutions; the MLP needs hardly more "
+        "than one a parameter."
+    )
+    effect = exactly("parameters that the CNN saves", mlp - cnn, "parameters")
+    text = "The CNN is more parameter-efficient (weight sharing)"
+    return Claim("C4", text, (effect,), story)
+
+
+def _shifts(records: Records) -> Claim:
+    measured = {}
+    for net in ("cnn", "mlp_pytorch_cifar10"):
+        runs = [read_shifts(run.path) for run in records(f"{net}_report")]
+        accuracy = np.mean([run[1].mean(1) for run in runs], axis=0)
+        measured[net] = accuracy, runs[0][2]
+    (cnn, n_cnn), (mlp, n_mlp) = measured.values()
+    lost = [a[0] - a[SHIFT] for a in (mlp, cnn)]
+    # Both accuracies of a loss are on the same images, which makes its error smaller than this.
+    error = sum(a[s] * (1 - a[s]) / n for a, n in measured.values() for s in (0, SHIFT))
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(error)
+    value = float(lost[0] - lost[1])
+    effect = Effect(
+        f"accuracy that the CNN loses less at {SHIFT} pixels", value, value - half, value + half
+    )
+    far = [a[0] - a[-1] for a in (mlp, cnn)]
+    story = (
+        "Test images shifted left, right, up and down, black filling the gap; "
+        f"{n_cnn:,} images for the CNN, {n_mlp:,} for the MLP. At {SHIFT} pixels the CNN goes from {cnn[0]:.4f} to "
+        f"{cnn[SHIFT]:.4f}, the MLP from {mlp[0]:.4f} to {mlp[SHIFT]:.4f}; at 8 pixels the CNN has "
+        f"lost {far[1]:.4f}, the MLP {far[0]:.4f}. Both were trained on random crops of up to 4 "
+        "pixels, so what is seen here is augmentation as much as architecture."
+    )
+    text = "The CNN is more robust to small translations of the image"
+    return Claim("C5", text, (effect,), story)
+
+
+def _five_digits(records: Records) -> Claim:
+    accuracy = records.accuracies("rnn_T5_report")
+    effect = over_seeds("test accuracy less 0.99", accuracy - 0.99)
+    steps = [
+        int(run.history["step"][np.argmax(run.history["test_accuracy"] >= 0.999)])
+        for run in records("rnn_T5_report")
+    ]
+    story = (
+        f"{len(accuracy)} seeds on 10,000 palindromes: {accuracy.mean():.4f} on average, "
+        f"{accuracy.min():.4f} at least; 0.999 is reached within {max(steps):,} steps."
+    )
+    return Claim("C6", "T = 5 is learnt almost perfectly", (effect,), story)
+
+
+def _longer(records: Records) -> Claim:
+    short, long = (records.accuracies(f"rnn_length_report_T{T}") for T in (5, 30))
+    middle = {T: records.accuracies(f"rnn_length_report_T{T}").mean() for T in (10, 15, 20)}
+    latches = records.accuracies("rnn_length_best_T1000")
+    effect = over_seeds("accuracy at T = 5 less that at T = 30", short - long)
+    story = (
+        f"{len(short)} seeds of recipe report, 1,000 steps: "
+        + ", ".join(f"{value:.4f} at T = {T}" for T, value in middle.items())
+        + f", {long.mean():.4f} at T = 30, where guessing gives {1 / N_DIGITS:g}. But it is not in "
+        f"the nature of the net: from other weights the same formula reaches "
+        f"{latches.min():.4f} or more at T = 1,000 on each of {len(latches)} seeds."
+    )
+    return Claim("C7", "Accuracy falls as the palindrome grows", (effect,), story)
+
+
+def _gradients(records: Records) -> Claim:
+    ratio, share, accuracy = {}, {}, {}
+    for kind in ("report", "small_inputs", "orthogonal", "both", "both_slow", "latches"):
+        runs = records(f"rnn_limits_{kind}_T30")
+        memory = [read_memory(run.path) for run in runs]
+        norms = np.array([m["initial_gradient"][[0, -1]] for m in memory])
+        ratio[kind] = np.log10(np.maximum(norms[:, 0], 1e-38) / norms[:, 1])
+        share[kind] = np.array([m["initial_share"][-1] for m in memory])
+        accuracy[kind] = records.accuracies(f"rnn_limits_{kind}_T30")
+    effect = over_seeds(
+        "orders of magnitude by which the gradient shrinks over 30 steps", -ratio["report"]
+    )
+    gain = over_seeds(
+        "accuracy where latches make it shrink more, less that of the report",
+        accuracy["report"] - accuracy["latches"],
+    )
+    told = "; ".join(
+        f"{kind.replace('_', ' ')}: gradient 10^{ratio[kind].mean():.1f}, memory "
+        f"{share[kind].mean():.2f}, accuracy {accuracy[kind].mean():.4f}"
+        for kind in ratio
+    )
+    story = (
+        "T = 30, five seeds; the gradient's norm at the first step over that at the last, before "
+        "training; what share of the last state the first digit explains, before training; and "
+        f"the accuracy after at most 1,000 steps. {told}. The gradient does vanish in the report's "
+        "net. But the latches, which learn the task at once, begin with a gradient that vanishes "
+        "far more: it is what the state remembers, not what the gradient reaches, that decides."
+    )
+    return Claim("C8", "The cause is vanishing gradients", (effect, gain), story)
+
+
+def _hidden_state(records: Records) -> Claim:
+    def of(kind: str, hidden: int, length: int) -> np.ndarray:
+        return records.accuracies(f"rnn_hidden{hidden}_{kind}_T{length}")
+
+    gain = over_seeds(
+        "accuracy at T = 15 with 256 units less that with 128",
+        of("report", 256, 15) - of("report", 128, 15),
+    )
+    told = "; ".join(
+        f"{kind}, T = {length}: "
+        + ", ".join(f"{of(kind, n, length).mean():.4f} ({n})" for n in (16, 32, 64, 128, 256))
+        for kind, length in (("report", 10), ("report", 15), ("best", 15))
+    )
+    story = (
+        f"Accuracy by number of hidden units, five seeds, at most 1,000 steps: {told}. To remember "
+        "one digit takes a little over three bits, and the latches of recipe best hold it in few "
+        "units. More units help only as far as they make up for how the report's net begins."
+    )
+    text = "The fixed-size hidden state is a bottleneck"
+    return Claim("C9", text, (gain,), story)
+
+
+def claims_table(claims: Sequence[Claim]) -> str:
+    """A Markdown table: each claim, its effects, its verdict."""
+    lines = ["| | claim | measured, with 95 % interval | verdict |", "| --- " * 4 + "|"]
+    lines += [
+        f"| {claim.number} | {claim.text} | {'; '.join(map(str, claim.effects))} "
+        f"| **{claim.verdict}** |"
+        for claim in claims
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""The report: effects and verdicts, and that every number in it comes from the records."""
+
+import json
+import re
+
+import pytest
+
+from data.toy import DEFAULT_NOISE, bayes_accuracy
+from figures import regenerate
+from figures.claims import Claim, Effect, all_claims, between_accuracies, exactly, over_seeds
+from figures.experiments import CIRCLES_NOISE
+from figures.report import TEMPLATE, macro
+from tests.test_figures import RECORDS
+
+
+def test_interval_over_seeds_is_students():
+    effect = over_seeds("x", [1.0, 2.0, 3.0, 4.0, 5.0])
+    assert effect.value == 3
+    # Student's t at 0.975 with 4 degrees of freedom is 2.776 (any table); the standard error is
+    # sqrt(2.5 / 5).
+    assert effect.high - 3 == pytest.approx(2.776 * 0.5**0.5, abs=1e-3)
+    assert effect.high - 3 == pytest.approx(3 - effect.low)
+
+
+def test_interval_between_accuracies():
+    effect = between_accuracies("x", 0.9, 10_000, 0.5, 100)
+    assert effect.value == pytest.approx(0.4)
+    error = (0.9 * 0.1 / 10_000 + 0.5 * 0.5 / 100) ** 0.5
+    assert effect.high - effect.value == pytest.approx(1.96 * error, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(0.1, 0.2, "holds"), (-0.1, 0.2, "undecided"), (-0.2, -0.1, "does not hold")],
+)
+def test_the_word_follows_from_the_interval(low, high, word):
+    effect = Effect("x", (low + high) / 2, low, high)
+    assert effect.word == word
+    assert Claim("C0", "", (effect,), "").verdict == word
+
+
+def test_a_claim_is_as_good_as_its_worst_effect():
+    good, unsure, bad = exactly("x", 1), Effect("x", 0, -1, 1), exactly("x", -1)
+    assert Claim("C0", "", (good, unsure), "").verdict == "undecided"
+    assert Claim("C0", "", (good, unsure, bad), "").verdict == "does not hold"
+
+
+def test_circles_are_as_noisy_as_moons_where_they_are_compared():
+    circles = bayes_accuracy("circles", CIRCLES_NOISE)
+    assert circles == pytest.approx(bayes_accuracy("moons", DEFAULT_NOISE["moons"]), abs=0.002)
+
+
+def test_nine_claims_each_with_a_verdict_and_numbers():
+    claims = all_claims(RECORDS)
+    assert [claim.number for claim in claims] == [f"C{i}" for i in range(1, 10)]
+    for claim in claims:
+        assert claim.verdict in ("holds", "does not hold", "undecided")
+        assert len(re.findall(r"\d", claim.story)) > 5
+        assert "nan" not in f"{claim.effects} {claim.story}"
+
+
+def test_written_files_are_those_of_the_records():
+    for path, text in regenerate.report_files(RECORDS).items():
+        assert path.read_text() == text, path
+
+
+def test_no_number_is_typed_into_the_report():
+    outside = re.sub(r"\$\w+|95 %|fraction of 1|above 0|1,000 steps|\(60 from T = 200 on\)", "",
+                     TEMPLATE.read_text())  # fmt: skip
+    assert not re.search(r"\d", outside)
+
+
+def test_every_number_has_a_macro_of_letters():
+    numbers = json.loads((RECORDS.parent / "results.json").read_text())["numbers"]
+    tex = (RECORDS.parent / "results.tex").read_text()
+    names = {macro(name) for name in numbers}
+    assert len(names) == len(numbers)
+    for name in names:
+        assert re.fullmatch(r"[a-zA-Z]+", name)
+        assert f"\\newcommand{{\\{name}}}" in tex
