@@ -248,8 +248,8 @@ def _shifts(records: Records) -> Claim:
     far = [a[0] - a[-1] for a in (mlp, cnn)]
     story = (
         "Test images shifted left, right, up and down, black filling the gap; "
-        f"{n_cnn:,} images for the CNN, {n_mlp:,} for the MLP. At {SHIFT} pixels the CNN goes from {cnn[0]:.4f} to "
-        f"{cnn[SHIFT]:.4f}, the MLP from {mlp[0]:.4f} to {mlp[SHIFT]:.4f}; at 8 pixels the CNN has "
+        f"{n_cnn:,} images for the CNN, {n_mlp:,} for the MLP. At {SHIFT} pixels the CNN goes "
+        f"from {cnn[0]:.4f} to {cnn[SHIFT]:.4f}, the MLP from {mlp[0]:.4f} to {mlp[SHIFT]:.4f}; at 8 pixels the CNN has "
         f"lost {far[1]:.4f}, the MLP {far[0]:.4f}. Both were trained on random crops of up to 4 "
         "pixels, so what is seen here is augmentation as much as architecture."
     )

@@ -14,6 +14,7 @@ RNN_SEEDS = range(5)
 RNN_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
 RNN_LONG_LENGTHS = (200, 500, 1000, 2000, 5000, 10000)
 HIDDEN_SIZES = (16, 32, 64, 128, 256)
+QUICK_LENGTHS, QUICK_SIZES = (1, 5, 10, 20), (16, 64)
 RNN_LIMITS = {
     "report": "",
     "small_inputs": "--input_scale 0.03",
@@ -37,7 +38,7 @@ class Experiment:
         record: name of its folder under `figures/records/`.
         script: the train script, relative to the project's root.
         flags: what to call it with, `--run_dir` excepted.
-        quick: flags that shorten it for `--quick`.
+        quick: flags that shorten it for `--quick`; None: left out there.
         measures: files with what is measured on the trained net, to be kept beside the record.
         group: a name for runs that differ in their seeds alone and are trained in one process.
     """
@@ -45,7 +46,7 @@ class Experiment:
     record: str
     script: str
     flags: tuple[str, ...]
-    quick: tuple[str, ...]
+    quick: tuple[str, ...] | None
     measures: tuple[str, ...] = ()
     group: str = ""
 
@@ -135,7 +136,9 @@ def rnn_length_experiments() -> list[Experiment]:
         run
         for kind, length, flags in lengths
         for run in _rnn(
-            f"rnn_length_{kind}_T{length}", f"--input_length {length} {kinds[kind]} {flags}"
+            f"rnn_length_{kind}_T{length}",
+            f"--input_length {length} {kinds[kind]} {flags}",
+            in_quick=length in QUICK_LENGTHS,
         )
     ]
 
@@ -149,6 +152,7 @@ def rnn_hidden_experiments() -> list[Experiment]:
         for run in _rnn(
             f"rnn_hidden{hidden}_{kind}_T{length}",
             f"--input_length {length} --num_hidden {hidden} --recipe {kind} {SWEEP}",
+            in_quick=hidden in QUICK_SIZES,
         )
     ]
 
@@ -164,14 +168,16 @@ def rnn_limit_experiments() -> list[Experiment]:
     ]
 
 
-def _rnn(name: str, flags: str, measures: tuple[str, ...] = ()) -> list[Experiment]:
+def _rnn(
+    name: str, flags: str, measures: tuple[str, ...] = (), *, in_quick: bool = True
+) -> list[Experiment]:
     """Five seeds, trained at once."""
     return [
         Experiment(
             f"{name}_seed{seed}",
             "part3_rnn/train.py",
             (*flags.split(), "--seed", str(seed)),
-            tuple(QUICK_RNN.split()),
+            tuple(QUICK_RNN.split()) if in_quick else None,
             measures,
             group=name,
         )

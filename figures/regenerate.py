@@ -8,7 +8,7 @@ python figures/regenerate.py --quick              everything in small, into runs
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,6 +51,10 @@ class Picture:
     title: str
     draw: Callable[[Sequence[RunRecord]], Figure]
     runs: tuple[Experiment, ...]
+
+    def in_quick(self) -> "Picture":
+        """The same figure from fewer runs."""
+        return replace(self, runs=tuple(run for run in self.runs if run.quick is not None))
 
 
 def pictures() -> dict[str, Picture]:
@@ -239,6 +243,8 @@ def main() -> int:
     """Retrain what was asked for, draw, and bring the README's table up to date."""
     shown = pictures()
     args = build_parser(list(shown)).parse_args()
+    if args.quick:
+        shown = {name: picture.in_quick() for name, picture in shown.items()}
     only = args.only or list(shown)
     base = QUICK_DIR if args.quick else HERE
     records, out = base / "records", args.out or base
