@@ -249,9 +249,10 @@ def _shifts(records: Records) -> Claim:
     story = (
         "Test images shifted left, right, up and down, black filling the gap; "
         f"{n_cnn:,} images for the CNN, {n_mlp:,} for the MLP. At {SHIFT} pixels the CNN goes "
-        f"from {cnn[0]:.4f} to {cnn[SHIFT]:.4f}, the MLP from {mlp[0]:.4f} to {mlp[SHIFT]:.4f}; at 8 pixels the CNN has "
-        f"lost {far[1]:.4f}, the MLP {far[0]:.4f}. Both were trained on random crops of up to 4 "
-        "pixels, so what is seen here is augmentation as much as architecture."
+        f"from {cnn[0]:.4f} to {cnn[SHIFT]:.4f}, the MLP from {mlp[0]:.4f} to "
+        f"{mlp[SHIFT]:.4f}; at 8 pixels the CNN has lost {far[1]:.4f}, the MLP {far[0]:.4f}. Both "
+        "were trained on random crops of up to 4 pixels, so what is seen here is augmentation as "
+        "much as architecture."
     )
     text = "The CNN is more robust to small translations of the image"
     return Claim("C5", text, (effect,), story)

@@ -402,21 +402,7 @@ def test_a_killed_worker_goes_on_from_the_checkpoint(tiny_cifar10, tmp_path, mon
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     flags = ("--data_dir", tiny_cifar10, *TINY, "--max_epochs", 8, "--patience", 0,
              "--checkpoint_seconds", 0)  # fmt: skip
-    # Seen a few times on a busy machine, and not yet understood: the restart hangs.
-    folder, log = next(filter(None, (_kill_one(flags, tmp_path / str(i)) for i in range(3))))
-    assert "test accuracy" in log
-    run = read_run(folder)
-    assert run.result["steps"] == 24
-    assert run.history["epoch"].tolist() == list(range(9))
-
-
-def _kill_one(flags: tuple, scratch: Path) -> tuple[Path, str] | None:
-    """Kill one of two workers once there is a checkpoint: the run's folder and messages.
-
-    None if it hung.
-    """
-    scratch.mkdir()
-    folder, log = scratch / "run", scratch / "log"
+    folder, log = tmp_path / "run", tmp_path / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
             torchrun(*flags, "--run_dir", folder, restarts=3),
@@ -431,13 +417,14 @@ def _kill_one(flags: tuple, scratch: Path) -> tuple[Path, str] | None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         os.kill(_worker_of(process.pid), signal.SIGKILL)
-        assert process.wait(timeout=100) == 0, log.read_text()
-    except subprocess.TimeoutExpired:
-        return None
+        assert process.wait(timeout=200) == 0, log.read_text()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    return folder, log.read_text()
+    assert "test accuracy" in log.read_text()
+    run = read_run(folder)
+    assert run.result["steps"] == 24
+    assert run.history["epoch"].tolist() == list(range(9))
 
 
 def _worker_of(pid: int) -> int:

@@ -11,7 +11,7 @@ from typing import NoReturn
 from training.errors import DivergedError, UsageError
 from training.record import RunFolder
 from training.run import Batches, Learner, Plan, Run
-from training.team import ALONE, Team, is_leader, restarted, started_by_torchrun
+from training.team import ALONE, Team, is_leader, n_restarts, started_by_torchrun
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_DIVERGED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -81,7 +81,7 @@ def _check(args: argparse.Namespace, team: Team) -> None:
         raise UsageError("--resume and --overwrite exclude each other")
     if started_by_torchrun() and team is ALONE:
         raise UsageError("torchrun: this script trains in one process; start it with python")
-    if restarted():
+    if n_restarts():
         args.resume, args.overwrite = True, False
 
 

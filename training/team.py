@@ -58,7 +58,12 @@ class ProcessGroup(Team):
 
         self._dist = dist
         backend = choose_backend(device_type)
-        dist.init_process_group(backend)
+        store, rank, size = next(dist.rendezvous("env://"))
+        if one_machine():
+            # torchrun keeps the store over a restart, and with it the addresses of dead processes,
+            # at which a new one may wait for ever (pytorch issue 135712). Hence a name for each.
+            store = dist.PrefixStore(f"attempt_{n_restarts()}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._control = None if backend == "gloo" else dist.new_group(backend="gloo")
 
@@ -115,9 +120,17 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def restarted() -> bool:
-    """Whether torchrun started this process in place of one that failed (`--max-restarts`)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def n_restarts() -> int:
+    """How often torchrun has started this process anew (`--max-restarts`).
+
+    After a failure elsewhere, torchrun on another machine counts no restart of its own.
+    """
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def one_machine() -> bool:
+    """Whether all processes run on this machine."""
+    return os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
 
 
 def is_leader() -> bool:
