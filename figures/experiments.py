@@ -23,7 +23,8 @@ RNN_LIMITS = {
     "both_slow": "--init orthogonal --input_scale 0.03 --learning_rate 3e-4 --max_norm 0.1",
     "latches": "--recipe best",
 }
-SWEEP = "--train_steps 1000 --target_accuracy 1"  # a run has shown what it can when it is perfect
+# A run has shown what it can when it is perfect.
+SWEEP = "--train_steps 1000 --eval_freq 250 --target_accuracy 1"
 WIDE = (  # recipe best with free hidden sizes, and what so large a net needs against overfitting
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
     "--dropout 0.1 --mixup 0.2 --max_epochs 100"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -97,18 +98,15 @@ def grade(
         done: called with each mark as it is made.
     """
     tests = graded_tests() if tests is None else tests
-    context = multiprocessing.get_context(
-        "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    )
-    context.set_forkserver_preload(PRELOADED)
-    os.environ["JOBLIB_MULTIPROCESSING"] = "0"  # its locks would outlive the processes
+    jobs = jobs or os.cpu_count() or 1
+    context = _context(jobs)
 
     def one(test: GradedTest) -> Mark:
         mark = Mark(test, _isolated(context, test, copy))
         done(mark)
         return mark
 
-    with copied(submission) as copy, ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+    with copied(submission) as copy, ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(one, tests))
 
 
@@ -169,6 +167,26 @@ def main(submission: Path, file: Path | None) -> int:
 
 
 # --- One test, in its own process -----------------------------------------------------------------
+
+
+def _context(jobs: int) -> multiprocessing.context.BaseContext:
+    """Where processes come from: forked from one that has the libraries ready, where there is fork.
+
+    With its settings it also leaves them the share of the cores that so many jobs have.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver  # is not there on Windows
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    settings = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)),
+        "JOBLIB_MULTIPROCESSING": "0",  # its locks would outlive the processes
+    }
+    with patch.dict(os.environ, settings):
+        forkserver.ensure_running()
+    return context
 
 
 def _isolated(context: multiprocessing.context.BaseContext, test: GradedTest, root: Path) -> str:

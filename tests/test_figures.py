@@ -121,6 +121,13 @@ def test_lengths_table_tells_the_longest_length_that_all_seeds_have_learnt(tmp_p
     assert "| none |" in lengths_table([run(3, 0, 0.5)])
 
 
+def test_cnn_best_record_is_the_same_net_and_reaches_its_goal():
+    (run,) = records("cnn_best")
+    assert run.result["parameters"] == 6_400_586
+    assert run.config["dropout"] == 0.5
+    assert run.result["test_accuracy"] >= 0.91
+
+
 def test_recorded_shifts_begin_at_the_recorded_accuracy():
     wanted = {run for picture in regenerate.pictures().values() for run in picture.runs}
     with_shifts = [run.record for run in wanted if SHIFTS_FILE in run.measures]

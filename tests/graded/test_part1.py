@@ -204,7 +204,8 @@ def test_momentum_helps(train):
 def test_evaluation_is_undisturbed(train, tiny_images):
     """Neither dropout nor augmentation touches evaluation: weights that stand still score alike."""
     run = train("part1_mlp", "--model", "pytorch", "--dataset", "cifar10", "--data_dir",
-                tiny_images, "--batch_size", 60, "--max_epochs", 2, "--learning_rate", 1e-12)  # fmt: skip
+                tiny_images, "--batch_size", 60, "--max_epochs", 2,
+                "--learning_rate", 1e-12)  # fmt: skip
     for split in ("train", "val", "test"):
         losses = run.history[f"{split}_loss"]
         assert len(losses) >= 2
