@@ -33,7 +33,7 @@ from training.team import is_leader, joined
 
 OUTPUT = Path(__file__).with_suffix(".json")
 BATCH = 128
-WARM_UP, STEPS = 2, 12
+WARM_UP, STEPS = 2, 8
 REPEATS = 3
 TEST_IMAGES = 10_000
 PRODUCT_SIZE = 2048
@@ -56,7 +56,7 @@ def our_step(data_dir: str) -> dict:
 
         steps(WARM_UP)
         seconds = clock(lambda: steps(STEPS))
-        learner.evaluate("test")
+        learner.evaluate("val")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # given in KiB
         return {"images_per_second": BATCH * STEPS / seconds, "bytes": peak}
 
@@ -87,7 +87,6 @@ def plain_step(data_dir: str) -> dict:
 def our_evaluation(data_dir: str) -> dict:
     """Seconds for the test set through the learner that the run uses."""
     learner, _ = train.make_learner(train.parse(["--data_dir", data_dir]))
-    learner.evaluate("val")
     return {"seconds": clock(lambda: learner.evaluate("test"))}
 
 
