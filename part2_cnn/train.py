@@ -39,7 +39,7 @@ from training.script import execute, one_line_errors
 from training.team import ALONE, Team, joined
 from training.torch_learner import TorchLearner, make_optimizer
 
-EVALUATION_CHUNK = 250  # images: the first block's output then takes 65 MB
+EVALUATION_CHUNK = 125  # images: the first block's output then takes 33 MB
 
 
 def build_parser() -> Parser:
