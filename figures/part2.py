@@ -44,6 +44,7 @@ def draw_best_curves(runs: Sequence[RunRecord]) -> Figure:
     loss.set(xlabel="minutes", ylabel="validation loss", title="CNN on CIFAR-10")
     loss.set_ylim(bottom=0)
     accuracy.set(xlabel="minutes", ylabel="validation accuracy", title="one view of each image")
+    accuracy.set_ylim(0, 1)
     accuracy.legend(loc="lower right")
     return figure
 

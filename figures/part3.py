@@ -18,12 +18,13 @@ KINDS = {  # of net, by cell and how it begins
     ("lstm", None): "LSTM",
 }
 
+FIRST_STEPS = 300  # in which T = 5 is learnt
 LIMITS = {  # what differs from the report, by the begin of a record's name
     "rnn_limits_report": "as the report",
     "rnn_limits_small_inputs": "inputs 0.03",
     "rnn_limits_orthogonal": "orthogonal",
-    "rnn_limits_both": "orthogonal, inputs 0.03",
-    "rnn_limits_both_slow": "... and small steps",
+    "rnn_limits_both": "orthogonal, 0.03",
+    "rnn_limits_both_slow": "orthogonal, 0.03, small steps",
     "rnn_limits_latches": "latches (best)",
 }
 
@@ -53,7 +54,7 @@ def draw_curves(runs: Sequence[RunRecord]) -> Figure:
         axes.set(xlabel="step", ylabel=quantity)
     length = runs[0].config["input_length"]
     loss.set(yscale="log", title=f"vanilla RNN, T = {length}, {len(runs)} seeds")
-    accuracy.set(ylim=(0, 1.03), title="dotted: guessing")
+    accuracy.set(ylim=(0, 1.03), xlim=(0, FIRST_STEPS), title="its first steps; dotted: guessing")
     _mark_guessing(accuracy)
     accuracy.legend(loc="lower right")
     return figure
@@ -119,13 +120,14 @@ def draw_limits(runs: Sequence[RunRecord]) -> Figure:
         memory = [read_memory(run.path) for run in of_kind]
         measured = {name: np.stack([m[name] for m in memory]) for name in memory[0]}
         steps = measured["step"][0]
-        norms = np.maximum(measured["initial_gradient"], np.finfo(np.float32).tiny)
-        gradient.semilogy(steps, np.exp(np.log(norms).mean(0)), color=colour, label=kind)
+        line = "--" if "orthogonal" in kind else "-"  # some lines lie upon another
+        norms = measured["initial_gradient"]
+        gradient.semilogy(steps, np.exp(np.log(norms).mean(0)), line, color=colour, label=kind)
         gradient.fill_between(
             steps, norms.min(0), norms.max(0), color=colour, alpha=0.2, linewidth=0
         )
         for axes, when in ((before, "initial_share"), (after, "trained_share")):
-            band(axes, steps, measured[when], colour=colour, line="-", label=kind)
+            band(axes, steps, measured[when], colour=colour, line=line, label=kind)
         reached = np.array([run.result["test_accuracy"] for run in of_kind])
         accuracy.barh(place, reached.mean(), color=colour, alpha=0.6)
         accuracy.plot(reached, np.full(len(reached), place), "|", color="black", markersize=7)

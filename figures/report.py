@@ -8,7 +8,7 @@ from string import Template
 
 import numpy as np
 
-from figures.claims import Claim, claims_table
+from figures.claims import CONFIDENCE, Claim, claims_table
 from figures.results import PUBLISHED
 from training.record import RunRecord
 
@@ -122,6 +122,7 @@ def report(
     )
     return Template(TEMPLATE.read_text()).substitute(
         hardware=hardware,
+        confidence=f"{CONFIDENCE:.0%}",
         comparison=comparison_table(groups),
         results=tables["results"],
         lengths=tables["lengths"],

@@ -1,5 +1,7 @@
 """What goes on inside a vanilla RNN: how far gradients reach, where its state goes."""
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,8 +16,10 @@ def gradient_norms(net: VanillaRNN, x: torch.Tensor, y: torch.Tensor) -> np.ndar
         x, y: digits (N, T) and the digits to say (N,).
 
     Returns:
-        (T,): the root mean square over the sequences of ||d loss / d h_t||, for t = 1, ..., T.
+        (T,): the root mean square over the sequences of ||d loss / d h_t||, for t = 1, ..., T;
+        computed in float64, which has room for gradients that vanish.
     """
+    net = copy.deepcopy(net).double()
     states = net.hidden_states(x)
     loss = F.cross_entropy(states[-1] @ net.W_hy + net.b_y, y, reduction="sum")
     gradients = torch.autograd.grad(loss, states)

@@ -68,7 +68,9 @@ def draw_gradient_norms(nets: dict[str, tuple[VanillaRNN, int]]) -> Figure:
     figure, ((axes,),) = new_figure(1, 1, panel=(4.6, 3.2))
     for (label, (net, length)), colour in zip(nets.items(), COLOURS, strict=False):
         norms = gradient_norms(net, *draw_palindromes(SEQUENCES, length, SEED))
-        axes.semilogy(range(1, length + 1), np.maximum(norms, 1e-38), color=colour, label=label)
+        axes.semilogy(
+            range(1, length + 1), np.maximum(norms, np.finfo(float).tiny), color=colour, label=label
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="step t", ylabel=r"$\|\partial\,$loss$\,/\,\partial h_t\|$")
     axes.legend(fontsize=7)

@@ -65,9 +65,7 @@ def test_written_files_are_those_of_the_records():
 
 
 def test_no_number_is_typed_into_the_report():
-    outside = re.sub(r"\$\w+|95 %|fraction of 1|above 0|1,000 steps|\(60 from T = 200 on\)", "",
-                     TEMPLATE.read_text())  # fmt: skip
-    assert not re.search(r"\d", outside)
+    assert not re.search(r"\d", TEMPLATE.read_text())
 
 
 def test_every_number_has_a_macro_of_letters():
