@@ -12,7 +12,8 @@ QUICK_RNN = "--train_steps 50 --eval_freq 25"
 CIRCLES_NOISE = 0.13  # at which circles can be told apart as well as moons with their 0.2
 RNN_SEEDS = range(5)
 RNN_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
-RNN_LONG_LENGTHS = (200, 500, 1000, 2000, 5000, 10000)
+LSTM_LENGTHS = RNN_LENGTHS[:8]
+RNN_LONG_LENGTHS = (200, 500, 1000)
 HIDDEN_SIZES = (16, 32, 64, 128, 256)
 QUICK_LENGTHS, QUICK_SIZES = (1, 5, 10, 20), (16, 64)
 RNN_LIMITS = {
@@ -135,7 +136,7 @@ def rnn_length_experiments() -> list[Experiment]:
     lengths = [
         (kind, length, SWEEP_LSTM if kind == "lstm" else SWEEP)
         for kind in kinds
-        for length in RNN_LENGTHS
+        for length in (LSTM_LENGTHS if kind == "lstm" else RNN_LENGTHS)
     ]
     lengths += [("best", length, few) for length in RNN_LONG_LENGTHS]
     return [
