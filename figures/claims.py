@@ -54,7 +54,7 @@ class Effect:
         return "does not hold" if self.high <= 0 else "undecided"
 
     def __str__(self) -> str:
-        number = f"{self.value:+.4g}"
+        number = f"{self.value:+,.0f}" if abs(self.value) >= 10_000 else f"{self.value:+.4g}"
         if self.low < self.high:
             number += f" [{self.low:+.4g}, {self.high:+.4g}]"
         return f"{self.what}: {number} {self.unit}".strip()

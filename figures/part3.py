@@ -83,7 +83,7 @@ def draw_hidden_sizes(runs: Sequence[RunRecord]) -> Figure:
         axes.set_xticks(sizes, sizes)
         axes.minorticks_off()
     panels[0].set_ylabel("test accuracy")
-    panels[0].legend(fontsize=7)
+    panels[-1].legend(fontsize=7)  # there every kind is shown
     return figure
 
 

@@ -115,9 +115,9 @@ def report(
 ) -> str:
     """The whole of REPORT.md."""
     stories = "\n\n".join(
-        f"**{claim.number}. {claim.text}: {claim.verdict}.** "
-        + " ".join(f"{effect}." for effect in claim.effects)
-        + f" {claim.story}"
+        f"**{claim.number}. {claim.text}: {claim.verdict}.** Measured: "
+        + "; ".join(map(str, claim.effects))
+        + f".\n\n{claim.story}"
         for claim in claims
     )
     return Template(TEMPLATE.read_text()).substitute(

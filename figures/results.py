@@ -61,7 +61,7 @@ def lengths_table(records: Iterable[RunRecord]) -> str:
             continue
         runs = lengths[longest]
         steps = max(run.result["steps"] for run in runs)
-        seconds = max(run.result["seconds"] for run in runs)
+        seconds = max(run.result["seconds"] for run in runs) / len(runs)  # trained together
         beyond = min(set(lengths) - set(range(longest + 1)), default=None)
         there = [run.result["test_accuracy"] for run in lengths[beyond]] if beyond else []
         lines.append(
