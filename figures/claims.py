@@ -91,9 +91,12 @@ def over_seeds(what: str, values: Sequence[float], unit: str = "") -> Effect:
 
 def between_accuracies(what: str, a: float, n_a: int, b: float, n_b: int) -> Effect:
     """a - b, for accuracies on n_a and n_b independent samples."""
-    error = math.sqrt(a * (1 - a) / n_a + b * (1 - b) / n_b)
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
-    return Effect(what, a - b, a - b - half, a - b + half)
+    return _normal(what, a - b, a * (1 - a) / n_a + b * (1 - b) / n_b)
+
+
+def _normal(what: str, value: float, variance: float) -> Effect:
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    return Effect(what, value, value - half, value + half)
 
 
 def exactly(what: str, value: float, unit: str = "") -> Effect:
@@ -236,11 +239,9 @@ def _shifts(records: Records) -> Claim:
     (cnn, n_cnn), (mlp, n_mlp) = measured.values()
     lost = [a[0] - a[SHIFT] for a in (mlp, cnn)]
     # Both accuracies of a loss are on the same images, which makes its error smaller than this.
-    error = sum(a[s] * (1 - a[s]) / n for a, n in measured.values() for s in (0, SHIFT))
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(error)
-    value = float(lost[0] - lost[1])
-    effect = Effect(
-        f"accuracy that the CNN loses less at {SHIFT} pixels", value, value - half, value + half
+    variance = sum(a[s] * (1 - a[s]) / n for a, n in measured.values() for s in (0, SHIFT))
+    effect = _normal(
+        f"accuracy that the CNN loses less at {SHIFT} pixels", float(lost[0] - lost[1]), variance
     )
     far = [a[0] - a[-1] for a in (mlp, cnn)]
     story = (

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from data import load_dataset
 from data.toy import DEFAULT_NOISE
 from figures.experiments import MODELS
-from figures.results import PUBLISHED, best_possible
+from figures.results import PUBLISHED, best_possible, by_name
 from training.curves import (
     COLOURS,
     SPLIT_COLOURS,
@@ -90,9 +90,7 @@ def draw_toy_claims(runs: Sequence[RunRecord]) -> Figure:
     Lines are means over the seeds, bands their range; only the first steps are shown.
     """
     figure, (panels,) = new_figure(1, 3, sharey=True, panel=(3.0, 2.8))
-    groups: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault(run.path.name.rpartition("_seed")[0], []).append(run)
+    groups = by_name(runs)
     shown = {
         "circles": ("numpy_circles_report", "pytorch_circles_report", "pytorch_circles_equal"),
         "moons": ("numpy_moons_report", "pytorch_moons_report", "pytorch_moons_equal"),

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data.palindromes import N_DIGITS
 from figures.memory import read_memory
+from part3_rnn.plot import draw_accuracy_against, mark_guessing
 from training.curves import COLOURS, SPLIT_COLOURS, SPLIT_LINES, band, column, new_figure
 from training.record import RunRecord
 
@@ -55,7 +55,7 @@ def draw_curves(runs: Sequence[RunRecord]) -> Figure:
     length = runs[0].config["input_length"]
     loss.set(yscale="log", title=f"vanilla RNN, T = {length}, {len(runs)} seeds")
     accuracy.set(ylim=(0, 1.03), xlim=(0, FIRST_STEPS), title="its first steps; dotted: guessing")
-    _mark_guessing(accuracy)
+    mark_guessing(accuracy)
     accuracy.legend(loc="lower right")
     return figure
 
@@ -63,7 +63,7 @@ def draw_curves(runs: Sequence[RunRecord]) -> Figure:
 def draw_lengths(runs: Sequence[RunRecord]) -> Figure:
     """Figure 7: test accuracy against T for each kind of net, mean and range over the seeds."""
     figure, ((axes,),) = new_figure(1, 1, panel=(6.4, 3.4))
-    _draw_against(axes, runs, "input_length")
+    draw_accuracy_against(axes, _by_kind(runs), "input_length")
     axes.set(xlabel="digits read (T)", ylabel="test accuracy", ylim=(0, 1.03), xscale="log")
     ticks = sorted({run.config["input_length"] for run in runs} - {25, 40})  # too close to others
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=7, rotation=45)
@@ -77,7 +77,8 @@ def draw_hidden_sizes(runs: Sequence[RunRecord]) -> Figure:
     lengths = sorted({run.config["input_length"] for run in runs})
     figure, (panels,) = new_figure(1, len(lengths), sharey=True)
     for axes, length in zip(panels, lengths, strict=True):
-        _draw_against(axes, [r for r in runs if r.config["input_length"] == length], "num_hidden")
+        of_length = [run for run in runs if run.config["input_length"] == length]
+        draw_accuracy_against(axes, _by_kind(of_length), "num_hidden")
         sizes = sorted({run.config["num_hidden"] for run in runs})
         axes.set(xlabel="hidden units", xscale="log", title=f"T = {length}", ylim=(0, 1.03))
         axes.set_xticks(sizes, sizes)
@@ -85,26 +86,6 @@ def draw_hidden_sizes(runs: Sequence[RunRecord]) -> Figure:
     panels[0].set_ylabel("test accuracy")
     panels[-1].legend(fontsize=7)  # there every kind is shown
     return figure
-
-
-def _draw_against(axes: Axes, runs: Sequence[RunRecord], flag: str) -> None:
-    for (kind, of_kind), colour in zip(_by_kind(runs).items(), COLOURS, strict=False):
-        values = sorted({run.config[flag] for run in of_kind})
-        accuracies = np.array(
-            [
-                [r.result["test_accuracy"] for r in of_kind if r.config[flag] == value]
-                for value in values
-            ]
-        )
-        axes.plot(values, accuracies.mean(1), "o-", color=colour, markersize=3, label=kind)
-        axes.fill_between(
-            values, accuracies.min(1), accuracies.max(1), color=colour, alpha=0.2, linewidth=0
-        )
-    _mark_guessing(axes)
-
-
-def _mark_guessing(axes: Axes) -> None:
-    axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":")
 
 
 def draw_limits(runs: Sequence[RunRecord]) -> Figure:

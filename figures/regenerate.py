@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 
 from data import DataError
 from figures import experiments, part1, part2, part3
-from figures.claims import all_claims, claims_table
+from figures.claims import Claim, all_claims, claims_table
 from figures.experiments import Experiment
 from figures.report import as_json, as_latex, numbers, report
 from figures.results import (
     benchmark_table,
+    by_name,
     lengths_table,
     machine_in_words,
     results_table,
@@ -178,30 +179,33 @@ def draw(
     return [*written, caption]
 
 
-def tables(records: Path) -> dict[str, str]:
+def tables(runs: Sequence[RunRecord], claims: Sequence[Claim]) -> dict[str, str]:
     """The README's tables of numbers, by their section."""
-    runs = [read_run(path) for path in sorted(records.iterdir()) if path.is_dir()]
     alone = [run for run in runs if not run.path.name.startswith(SWEEPS)]
     lengths = [run for run in runs if run.path.name.startswith("rnn_length")]
     return {
         "results": results_table(alone),
         "lengths": lengths_table(lengths),
-        "claims": claims_table(all_claims(records)),
+        "claims": claims_table(claims),
         **{section: benchmark_table(path) for section, path in BENCHMARKS.items()},
     }
 
 
-def report_files(records: Path) -> dict[Path, str]:
-    """The report, and its numbers for other programs, by the file that each is written to."""
-    groups: dict[str, list[RunRecord]] = {}
-    for path in sorted(records.iterdir()):
-        groups.setdefault(path.name.rpartition("_seed")[0], []).append(read_run(path))
-    claims = all_claims(records)
+def texts(records: Path) -> tuple[dict[str, str], dict[Path, str]]:
+    """All that is written from the records.
+
+    Returns:
+        the README's tables by their section; and the report, and its numbers for other programs, by
+        the file that each is written to.
+    """
+    runs = [read_run(path) for path in sorted(records.iterdir()) if path.is_dir()]
+    groups, claims = by_name(runs), all_claims(records)
+    sections = tables(runs, claims)
     found = numbers(groups, claims)
     captions = {stem(name): (picture.title, name) for name, picture in pictures().items()}
     hardware = machine_in_words(BENCHMARKS["speeds of part 1"])
-    return {
-        ROOT / "REPORT.md": report(tables(records), groups, claims, captions, hardware),
+    return sections, {
+        ROOT / "REPORT.md": report(sections, groups, claims, captions, hardware),
         HERE / "results.json": as_json(found, claims),
         HERE / "results.tex": as_latex(found, claims),
     }
@@ -257,9 +261,10 @@ def main() -> int:
         for path in draw(name, shown[name], records, out, args.format, args.quick):
             print(path)
     if not args.quick and out == HERE:
-        for section, table in tables(records).items():
+        sections, files = texts(records)
+        for section, table in sections.items():
             update_readme(ROOT / "README.md", section, table)
-        for path, text in report_files(records).items():
+        for path, text in files.items():
             write_whole(path, text)
     return 0
 

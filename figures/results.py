@@ -18,16 +18,21 @@ PUBLISHED = {  # test accuracies that others give
 REACHED = 0.99  # the accuracy at which a length counts as learnt
 
 
-def results_table(records: Iterable[RunRecord]) -> str:
-    """A Markdown table with one line for all seeds of a recipe, on a data set, with a model."""
+def by_name(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """The runs that differ in their seeds alone, by what their names share."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         groups.setdefault(record.path.name.rpartition("_seed")[0], []).append(record)
+    return groups
+
+
+def results_table(records: Iterable[RunRecord]) -> str:
+    """A Markdown table with one line for all seeds of a recipe, on a data set, with a model."""
     lines = [
         "| runs | parameters | seeds | test accuracy | from | to | to compare | epochs | seconds |",
         "| --- " * 9 + "|",
     ]
-    for name, runs in sorted(groups.items()):
+    for name, runs in sorted(by_name(records).items()):
         accuracy = np.array([run.result["test_accuracy"] for run in runs])
         epochs = np.mean([run.result["epochs"] for run in runs])
         seconds = np.mean([run.result["seconds"] for run in runs])

@@ -12,6 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -33,30 +34,36 @@ SEED = 7  # of the palindromes that are drawn for the pictures
 def draw_accuracy_against_length(runs: Sequence[RunRecord]) -> Figure:
     """Test accuracy against T, a line for each kind of net: mean and range over the seeds."""
     figure, ((axes,),) = new_figure(1, 1, panel=(4.6, 3.2))
-    kinds = dict.fromkeys((run.config["cell"], run.config["recipe"]) for run in runs)
-    for (cell, recipe), colour in zip(kinds, COLOURS, strict=False):
-        of_kind = [
-            run for run in runs if (run.config["cell"], run.config["recipe"]) == (cell, recipe)
-        ]
-        lengths = sorted({run.config["input_length"] for run in of_kind})
-        accuracies = [
-            [r.result["test_accuracy"] for r in of_kind if r.config["input_length"] == length]
-            for length in lengths
-        ]
-        axes.plot(
-            lengths,
-            [np.mean(a) for a in accuracies],
-            "o-",
-            color=colour,
-            markersize=3,
-            label=f"{cell}, {recipe}",
-        )
-        low, high = ([f(a) for a in accuracies] for f in (min, max))
-        axes.fill_between(lengths, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":", label="guessing")
+    kinds: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        kinds.setdefault(f"{run.config['cell']}, {run.config['recipe']}", []).append(run)
+    draw_accuracy_against(axes, kinds, "input_length")
+    axes.lines[-1].set_label("guessing")
     axes.set(xlabel="digits read (T)", ylabel="test accuracy", ylim=(0, 1.03))
     axes.legend(fontsize=7)
     return figure
+
+
+def draw_accuracy_against(axes: Axes, kinds: dict[str, list[RunRecord]], flag: str) -> None:
+    """Test accuracy against a flag's value: a line for each kind, mean and range over the seeds.
+
+    A dotted line shows what guessing reaches.
+    """
+    for (kind, runs), colour in zip(kinds.items(), COLOURS, strict=False):
+        values = sorted({run.config[flag] for run in runs})
+        accuracies = [
+            [run.result["test_accuracy"] for run in runs if run.config[flag] == value]
+            for value in values
+        ]
+        means, low, high = ([f(each) for each in accuracies] for f in (np.mean, min, max))
+        axes.plot(values, means, "o-", color=colour, markersize=3, label=kind)
+        axes.fill_between(values, low, high, color=colour, alpha=0.2, linewidth=0)
+    mark_guessing(axes)
+
+
+def mark_guessing(axes: Axes) -> None:
+    """A dotted line at the accuracy of guessing."""
+    axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":")
 
 
 def draw_gradient_norms(nets: dict[str, tuple[VanillaRNN, int]]) -> Figure:

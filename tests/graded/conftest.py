@@ -10,7 +10,7 @@ import csv
 import json
 import os
 import runpy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,7 +152,7 @@ def linears_of() -> Callable[[object], list]:
                 found.setdefault(id(value), value)
             elif isinstance(value, dict):
                 look(list(value.values()))
-            elif isinstance(value, Iterable) and isinstance(value, list | tuple):
+            elif isinstance(value, list | tuple):
                 for each in value:
                     look(each)
 
