@@ -40,6 +40,7 @@ QUICK_DIR = ROOT / "runs" / "quick"
 BENCHMARKS = {  # by the section of the README that shows them
     "speeds of part 1": ROOT / "tests" / "benchmarks" / "part1.json",
     "speeds of part 2": ROOT / "tests" / "benchmarks" / "part2.json",
+    "speeds of part 3": ROOT / "tests" / "benchmarks" / "part3.json",
 }
 SWEEPS = ("rnn_hidden", "rnn_length", "rnn_limits")  # too many lines for a table; see the figures
 

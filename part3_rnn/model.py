@@ -28,8 +28,6 @@ class VanillaRNN(nn.Module):
         input_scale: standard deviation of W_xh.
     """
 
-    stackable = True
-
     def __init__(
         self,
         input_length: int,
@@ -58,8 +56,8 @@ class VanillaRNN(nn.Module):
     def _time_first(self, x: torch.Tensor) -> torch.Tensor:
         """Steps before sequences; whole numbers stay such, if they stand for one-hot rows."""
         if x.is_floating_point():
-            return x.movedim(-2, 0)
-        steps = x.movedim(-1, 0).contiguous()
+            return x.transpose(-3, -2)
+        steps = x.mT.contiguous()
         return steps.unsqueeze(-1).to(self.W_xh.dtype) if self.input_dim == 1 else steps
 
     def inputs(self, x: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,10 @@
 
 Autograd would record some five operations a step and differentiate each. By hand, a step backwards
 is one matrix product, and the gradient of W_hh is a single product over all steps at once. Several
-nets can be run at once, stacked along a first dimension S of everything but time.
+nets can be run at once, stacked along a first dimension S of everything.
 """
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +21,18 @@ class LastState(torch.autograd.Function):
         """The last state (N, H), or (S, N, H).
 
         Args:
-            x: inputs (T, N, D), or (T, N) numbers of w_xh's rows; stacked: (T, S, N, D), (T, S, N).
+            x: inputs (T, N, D), or (T, N) numbers of w_xh's rows; stacked: (S, T, N, D), (S, T, N).
             w_xh, w_hh, b_h: (D, H), (H, H), (H,); stacked: (S, D, H), (S, H, H), (S, H).
         """
         states = inputs(x, w_xh, b_h)  # turned into the states one by one, in place
-        states[0].tanh_()
         add_product = torch.Tensor.addmm_ if w_hh.dim() == 2 else torch.Tensor.baddbmm_
-        before = states[0]
-        for state in states[1:].unbind():
-            before = add_product(state, before, w_hh).tanh_()
+        each = states.unbind(-3)
+        each[0].tanh_()
+        for before, state in pairwise(each):
+            add_product(state, before, w_hh).tanh_()
         ctx.save_for_backward(x, w_hh, states)
         ctx.input_dim = w_xh.shape[-2]
-        return states[-1].clone()
+        return each[-1].clone()
 
     @staticmethod
     def backward(ctx, dlast: torch.Tensor) -> tuple[None, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -41,33 +43,30 @@ class LastState(torch.autograd.Function):
         """
         x, w_hh, states = ctx.saved_tensors
         product = torch.mm if w_hh.dim() == 2 else torch.bmm
-        slopes = torch.addcmul(states.new_ones(()), states, states, value=-1).unbind()
         transposed = w_hh.mT.contiguous()
-        ds = torch.empty_like(states)
-        each = ds.unbind()
-        torch.mul(dlast, slopes[-1], out=each[-1])
-        for t in reversed(range(len(each) - 1)):
-            product(each[t + 1], transposed, out=each[t]).mul_(slopes[t])
-        if not x.is_floating_point():
-            x = F.one_hot(x, ctx.input_dim).to(ds.dtype)
-        dw_hh = _sum_of_products(states[:-1], ds[1:])
-        return None, _sum_of_products(x, ds), dw_hh, ds.sum((0, -2))
+        ds = torch.addcmul(states.new_ones(()), states, states, value=-1)  # as yet the slopes
+        each, dh = ds.unbind(-3), torch.empty_like(dlast)
+        each[-1].mul_(dlast)
+        for after, slope in pairwise(reversed(each)):
+            slope.mul_(product(after, transposed, out=dh))
+        dw_hh = _sum_of_products(states[..., :-1, :, :], ds[..., 1:, :, :])
+        if x.is_floating_point():
+            return None, _sum_of_products(x, ds), dw_hh, ds.sum((-3, -2))
+        dw_xh = _sum_of_products(F.one_hot(x, ctx.input_dim).to(ds.dtype), ds)
+        return None, dw_xh, dw_hh, dw_xh.sum(-2)  # a one-hot row sums to 1
 
 
 def inputs(x: torch.Tensor, w_xh: torch.Tensor, b_h: torch.Tensor) -> torch.Tensor:
     """x_t W_xh + b_h for all steps, see `LastState`; a one-hot row times W_xh is a row of it."""
     if x.is_floating_point():
-        return x @ w_xh + b_h.unsqueeze(-2)
+        return x @ w_xh.unsqueeze(-3) + b_h[..., None, None, :]
     rows = w_xh + b_h.unsqueeze(-2)
     if rows.dim() == 2:
         return F.embedding(x, rows)
     net = torch.arange(len(rows), device=rows.device)
-    return F.embedding(x + len(rows[0]) * net[:, None], rows.flatten(0, 1))
+    return F.embedding(x + len(rows[0]) * net[:, None, None], rows.flatten(0, 1))
 
 
 def _sum_of_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Sum over t of left_t^T right_t: (T, N, D) and (T, N, H) -> (D, H); stacked: -> (S, D, H)."""
-    if left.dim() == 3:
-        return left.flatten(0, 1).T @ right.flatten(0, 1)
-    left, right = (each.transpose(0, 1).flatten(1, 2) for each in (left, right))  # (S, T * N, .)
-    return left.mT @ right
+    return left.flatten(-3, -2).mT @ right.flatten(-3, -2)

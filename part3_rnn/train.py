@@ -29,6 +29,7 @@ from training.flags import (
     fill_in,
     number,
 )
+from training.flat import flatten_parameters
 from training.run import Batches, Learner
 from training.script import ROOT, execute, execute_together, one_line_errors
 from training.torch_learner import TorchLearner, make_optimizer
@@ -148,12 +149,13 @@ def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
     }
     held_out = torch.cat([splits["val"][0], splits["test"][0]])
     net = make_net(args).to(device)
+    flat = flatten_parameters(net) if args.cell == "rnn" else None
     choose_threads(args.batch_size * args.num_hidden**2)
     learner = TorchLearner(
         net,
         make_optimizer(
             args.optimizer,
-            net.parameters(),
+            net.parameters() if flat is None else [flat],
             learning_rate=args.learning_rate,
             momentum=args.momentum,
             weight_decay=args.weight_decay,
@@ -161,6 +163,7 @@ def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
         {name: (x.to(device), y.to(device)) for name, (x, y) in splits.items()},
         max_norm=args.max_norm,
         evaluation_chunk=max(1, DIGITS_AT_ONCE // args.input_length),
+        flat=flat,
     )
     batches = PalindromeBatches(
         args.input_length, args.batch_size, args.seed, held_out=held_out, device=device

@@ -133,7 +133,7 @@ def test_forward_and_gradients_equal_the_naive_loop(length, input_dim):
 @pytest.mark.parametrize("stacked", [(), (2,)])
 def test_gradients_by_hand_pass_the_numerical_check(stacked):
     torch.manual_seed(0)
-    digits = torch.randint(0, 4, (5, *stacked, 3))
+    digits = torch.randint(0, 4, (*stacked, 5, 3))
     shapes = ((*stacked, 4, 6), (*stacked, 6, 6), (*stacked, 6))
     weights = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
     assert torch.autograd.gradcheck(partial(LastState.apply, digits), weights)

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from training.errors import DivergedError
+from training.flat import gather, share
 from training.run import Interrupts, Run
 from training.team import Team
 from training.torch_learner import TorchLearner
@@ -44,7 +46,7 @@ class _Member(Team):
 def train_together(runs: Sequence[Run]) -> list[DivergedError]:
     """Train runs of equal length, whose learners are TorchLearners of equal nets, to their results.
 
-    Nets that cannot be stacked (without an attribute `stackable`) are trained one after another.
+    Learners without flat parameters are trained one after another.
 
     Returns:
         why runs ended before the others, if any did.
@@ -54,7 +56,7 @@ def train_together(runs: Sequence[Run]) -> list[DivergedError]:
     """
     for run in runs:
         run.load()
-    stackable = all(getattr(run.learner.net, "stackable", False) for run in runs)
+    stackable = all(run.learner.flat is not None for run in runs)
     if not stackable or len({run.step for run in runs}) > 1:  # killed while saving: some are behind
         return [error for run in runs for error in _alone(run)]
     decisions: list[bool] = []
@@ -106,73 +108,58 @@ def _next(lives: dict[int, Iterator[tuple]], errors: list[DivergedError]) -> dic
 class Stack:
     """The nets of several learners as one, whose parameters have one dimension more.
 
-    The learners' own parameters and optimiser states become views of it, so that each learner
+    The learners' own parameters and optimiser states become rows of it, so that each learner
     evaluates, saves and loads as if it were alone.
 
     Args:
-        learners: with an optimiser that treats each parameter's elements apart.
+        learners: of flat parameters, with an optimiser that treats each element apart.
     """
 
     def __init__(self, learners: Sequence[TorchLearner]):
         self._learners = learners
+        self._flat = nn.Parameter(torch.stack([learner.flat.detach() for learner in learners]))
         self._net = copy.deepcopy(learners[0].net)
-        with torch.no_grad():
-            for name, parameter in self._net.named_parameters():
-                own = [learner.net.get_parameter(name) for learner in learners]
-                parameter.data = torch.stack([p.data for p in own])
-                for p, view in zip(own, parameter.data.unbind(), strict=True):
-                    p.data = view
+        share(self._net, self._flat)
+        for learner, row in zip(learners, self._flat.detach().unbind(), strict=True):
+            learner.flat.data = row
+            share(learner.net, row)
         first = learners[0].optimizer
-        self._optimizer = type(first)(self._net.parameters(), **first.defaults)
+        self._optimizer = type(first)([self._flat], **first.defaults)
         self._parameters = list(self._net.parameters())
         self._stack_states()
         self._share_states()
 
     def _stack_states(self) -> None:
         """Take over what the learners' optimisers remember, if they have been resumed."""
-        for i, parameter in enumerate(self._parameters):
-            states = [self._state(learner, i) for learner in self._learners]
-            if states[0]:
-                self._optimizer.state[parameter] = {
-                    key: torch.stack([state[key] for state in states])
-                    if value.dim()
-                    else value.clone()
-                    for key, value in states[0].items()
-                }
+        states = [learner.optimizer.state[learner.flat] for learner in self._learners]
+        self._optimizer.state[self._flat] = {
+            key: torch.stack([state[key] for state in states]) if value.dim() else value.clone()
+            for key, value in states[0].items()
+        }
 
-    @staticmethod
-    def _state(learner: TorchLearner, i: int) -> dict:
-        group = learner.optimizer.param_groups[0]
-        return learner.optimizer.state[group["params"][i]]
+    def _share_states(self) -> None:
+        """Let the learners' optimisers remember through rows of the common memory."""
+        for s, learner in enumerate(self._learners):
+            learner.optimizer.state[learner.flat].update(
+                {
+                    key: value[s] if value.dim() else value
+                    for key, value in self._optimizer.state[self._flat].items()
+                }
+            )
 
     def train_step(self, batches: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """One step of every net on its own batch."""
         x, y = (torch.stack(each) for each in zip(*batches, strict=True))  # (S, N, T), (S, N)
         self._optimizer.param_groups[0]["lr"] = self._learners[0].learning_rate
-        self._optimizer.zero_grad(set_to_none=True)
         logits = self._net(x).flatten(0, 1)
         # The sum over nets of their mean losses: no net's gradient depends on another net.
-        (F.cross_entropy(logits, y.flatten()) * len(y)).backward()
+        loss = F.cross_entropy(logits, y.flatten()) * len(y)
+        gradient = gather(torch.autograd.grad(loss, self._parameters), 1)
         if max_norm := self._learners[0].max_norm:
-            self._clip(max_norm)
-        first_step = not self._optimizer.state
+            norms = gradient.norm(dim=1, keepdim=True)  # what `clip_grad_norm_` does, for each net
+            gradient *= (max_norm / (norms + 1e-6)).clamp(max=1.0)
+        self._flat.grad = gradient
+        first_step = not self._optimizer.state[self._flat]
         self._optimizer.step()
         if first_step:
             self._share_states()
-
-    def _share_states(self) -> None:
-        """Let the learners' optimisers remember through views of the common memory."""
-        for i, parameter in enumerate(self._parameters):
-            state = self._optimizer.state.get(parameter, {})
-            for s, learner in enumerate(self._learners):
-                self._state(learner, i).update(
-                    {key: value[s] if value.dim() else value for key, value in state.items()}
-                )
-
-    def _clip(self, max_norm: float) -> None:
-        """What `clip_grad_norm_` does, for each net apart."""
-        gradients = [parameter.grad for parameter in self._parameters]
-        norms = sum(g.flatten(1).square().sum(1) for g in gradients).sqrt()
-        shrink = (max_norm / (norms + 1e-6)).clamp(max=1.0)
-        for g in gradients:
-            g.mul_(shrink.view(-1, *[1] * (g.dim() - 1)))

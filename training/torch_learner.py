@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.captured_step import Gradient, capture_gradient, is_replayable
+from training.flat import gather
 from training.muon import Muon
 from training.team import ALONE, Team
 
@@ -23,8 +24,7 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser of that name: PyTorch's sgd, adam, adamw or rmsprop, or our muon.
 
-    `fused` updates all parameters in one pass over memory; RMSprop has no such version, and
-    `foreach` is its nearest.
+    `fused` updates all parameters in one pass over memory; RMSprop has no such version.
     """
     common = {"lr": learning_rate, "weight_decay": weight_decay}
     if name == "sgd":
@@ -34,7 +34,7 @@ def make_optimizer(
     if name == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **common)
     if name == "rmsprop":
-        return torch.optim.RMSprop(parameters, momentum=momentum, foreach=True, **common)
+        return torch.optim.RMSprop(parameters, momentum=momentum, **common)
     if name == "muon":
         return Muon(parameters, momentum=momentum, fused=True, **common)
     raise ValueError(f"unknown optimiser {name!r}")
@@ -61,6 +61,7 @@ class TorchLearner:
         precision: bfloat16 computes the net's products in it, and keeps weights and sums in
             float32 (automatic mixed precision).
         evaluation_chunk: samples evaluated at once; bounds the memory, not the result.
+        flat: the net's parameters as one vector, if the optimiser is of that; see `training.flat`.
         team: the processes that share each batch and each evaluation.
     """
 
@@ -81,12 +82,13 @@ class TorchLearner:
         resize: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
         precision: torch.dtype | None = None,
         evaluation_chunk: int = 2000,
+        flat: nn.Parameter | None = None,
         team: Team = ALONE,
     ):
         self.net, self.optimizer, self.splits, self.prepare = net, optimizer, splits, prepare
         self.label_smoothing, self.mixup, self.views = label_smoothing, mixup, views
         self.resize, self.precision, self.team = resize, precision, team
-        self.max_norm = max_norm
+        self.max_norm, self.flat = max_norm, flat
         self.evaluation_chunk = evaluation_chunk
         self.image_size: int | None = None  # that the net was last trained at
         self._trained = net if team.size == 1 else DistributedDataParallel(net)
@@ -97,7 +99,9 @@ class TorchLearner:
             else None
         )
         self._parameters = list(net.parameters())
-        self._replayable = is_replayable(net) and not (mixup or average_decay or max_norm)
+        self._replayable = is_replayable(net) and not (
+            mixup or average_decay or max_norm or flat is not None
+        )
         self._replays: dict[int, Gradient | None] = {}  # by batch size
         net.train()
 
@@ -125,11 +129,16 @@ class TorchLearner:
             if replay := self._replays[len(x)]:
                 self._replay_step(replay, x, y)
                 return
-        self.optimizer.zero_grad(set_to_none=True)
         loss = self._loss(x, y)
-        (loss if weight == 1.0 else loss * weight).backward()
+        loss = loss if weight == 1.0 else loss * weight
+        if self.flat is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        else:
+            self.flat.grad = gather(torch.autograd.grad(loss, self._parameters))
         if self.max_norm:
-            nn.utils.clip_grad_norm_(self._parameters, self.max_norm)
+            optimised = self._parameters if self.flat is None else self.flat
+            nn.utils.clip_grad_norm_(optimised, self.max_norm)
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.net)
