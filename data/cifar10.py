@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import pickle
+import pickletools
 import tarfile
 import tempfile
 from pathlib import Path
@@ -44,6 +45,8 @@ MD5 = {  # as published with the data set
 # report gives them; the deviations are those of the images' own means, a long-lived convention.
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
+
+MOST_BYTES = 2**26  # of a batch's file, twice what the published ones have
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -84,8 +87,11 @@ def _find(data_dir: str | Path | None) -> Path | None:
 
 def _source_in(folder: Path, label: str | None) -> Path | None:
     """What `folder` holds of CIFAR-10. Nothing: None, or an error where a label says who asked."""
-    if label and not folder.exists():
-        raise DataError(f"{label} does not exist")
+    try:
+        if label and not folder.exists():
+            raise DataError(f"{label} does not exist")
+    except OSError as error:  # too long a name
+        raise DataError(f"{label} cannot be read ({error.strerror})") from error
     if label and not folder.is_dir():
         raise DataError(f"{label} is not a folder; give the folder that holds {BATCH_FOLDER}/")
     if folder.name == BATCH_FOLDER:
@@ -173,6 +179,10 @@ def _folder_reader(folder: Path, check_md5: bool):
     def read(name: str) -> tuple[str, bytes]:
         path = folder / name
         try:
+            if path.exists() and not path.is_file():  # a device never ends, a pipe never begins
+                raise DataError(f"{path}: is no file")
+            if path.stat().st_size > MOST_BYTES:
+                raise DataError(f"{path}: has {path.stat().st_size:,} bytes, too many for a batch")
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
@@ -184,16 +194,22 @@ def _folder_reader(folder: Path, check_md5: bool):
 
 
 def _archive_reader(archive: Path, check_md5: bool):
-    if check_md5:
-        with archive.open("rb") as file:
-            _verify(archive, md5_of(file), MD5[ARCHIVE])
+    """Read the batches of an archive, of which nothing is ever written to the disk."""
     contents: dict[str, bytes] = {}
     try:
+        if check_md5:
+            with archive.open("rb") as file:
+                _verify(archive, md5_of(file), MD5[ARCHIVE])
         with tarfile.open(archive) as tar:
             for member in tar:
-                if member.isfile():
-                    contents[Path(member.name).name] = tar.extractfile(member).read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+                if member.size > MOST_BYTES:
+                    raise DataError(f"{archive}: {member.name[:99]} has {member.size:,} bytes")
+                folder, _, name = member.name.rpartition("/")
+                if member.isfile() and folder == BATCH_FOLDER and name in MD5:
+                    contents[name] = tar.extractfile(member).read()
+    except DataError:
+        raise
+    except Exception as error:  # a broken archive can raise nearly anything
         raise DataError(f"{archive}: broken archive ({error})") from error
 
     def read(name: str) -> tuple[str, bytes]:
@@ -213,25 +229,49 @@ def _verify(path: Path, found: str, expected: str) -> None:
 
 
 class _ArraysOnlyUnpickler(pickle.Unpickler):
-    """Reads batches, which are pickles, without letting a foreign one run code."""
+    """Reads batches, which are pickles, without letting a foreign one run code.
 
-    ALLOWED = {  # noqa: RUF012
-        "_reconstruct": np.empty(0).__reduce__()[0],  # its module's name varies with the release
-        "ndarray": np.ndarray,
-        "dtype": np.dtype,
-    }
+    A pickle calls what it names. Here that is always one of the two functions below.
+    """
+
+    @staticmethod
+    def _empty_array(*_shape_and_type: object) -> np.ndarray:
+        """What a pickled array is made from; its numbers follow, with their shape and type."""
+        return np.empty(0, np.uint8)
+
+    @staticmethod
+    def _encode(text: str, *_encoding: str) -> bytes:
+        """How Python 3 writes bytes into pickles for Python 2."""
+        return text.encode("latin1")
 
     def find_class(self, module: str, name: str):
-        if module.split(".")[0] == "numpy" and name in self.ALLOWED:
-            return self.ALLOWED[name]
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in old pickles
-            return super().find_class(module, name)
+        if module.split(".")[0] == "numpy":
+            if name == "_reconstruct":
+                return self._empty_array
+            if name == "ndarray":
+                return None  # an argument of _reconstruct
+            if name == "dtype":
+                return np.dtype
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _check_opcodes(content: bytes) -> None:
+    """Refuse a pickle that would take much memory for few bytes.
+
+    Raises:
+        pickle.UnpicklingError: it would.
+    """
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(content):
+            raise pickle.UnpicklingError("it counts more objects than it has bytes")
 
 
 def _decode_batch(label: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 3, 32, 32) and labels (N,) of one python-version batch."""
     try:
+        _check_opcodes(content)
         batch = _ArraysOnlyUnpickler(io.BytesIO(content), encoding="latin1").load()
         images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, *SHAPE)
         labels = np.asarray(batch["labels"], dtype=np.int64)
@@ -259,10 +299,7 @@ def _decode_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         if not files:
             raise DataError(f"{folder / name}: holds no .png or .jpg image")
         for path in files:
-            pixels = np.asarray(open_picture(path))
-            if pixels.shape != (32, 32, 3):
-                height, width, _ = pixels.shape
-                raise DataError(f"{path}: is {width}x{height} pixels, expected 32x32")
+            pixels = np.asarray(open_picture(path, only_size=SHAPE[1:]))
             images.append(pixels.transpose(2, 0, 1))
             labels.append(label)
     return np.stack(images), np.array(labels, dtype=np.int64)

@@ -8,8 +8,11 @@ import numpy as np
 from data.errors import DataError
 
 
-def open_picture(path: str | Path):
+def open_picture(path: str | Path, *, only_size: tuple[int, int] | None = None):
     """Read a picture file as an upright 8-bit RGB image (`PIL.Image.Image`) on white ground.
+
+    Args:
+        only_size: the width and height it must have.
 
     Raises:
         DataError: there is no such file, it is no picture or a broken one, or it has so many
@@ -17,19 +20,26 @@ def open_picture(path: str | Path):
     """
     from PIL import Image, ImageOps  # not above: the toy sets do without
 
-    if Path(path).is_dir():
-        raise DataError(f"{path}: is a folder, not a picture")
     try:
+        if Path(path).is_dir():
+            raise DataError(f"{path}: is a folder, not a picture")
+        if Path(path).exists() and not Path(path).is_file():
+            raise DataError(f"{path}: is no file")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
+                if only_size and picture.size != only_size:
+                    found, expected = ("{}x{}".format(*size) for size in (picture.size, only_size))
+                    raise DataError(f"{path}: is {found} pixels, expected {expected}")
                 return _in_rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = Image.MAX_IMAGE_PIXELS
         raise DataError(f"{path}: too large, a picture may have {limit:,} pixels") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # PIL raises all of these
+    except DataError:
+        raise
+    except Exception as error:  # a broken picture can raise nearly anything
         raise DataError(f"{path}: not a readable image") from error
 
 
@@ -38,9 +48,10 @@ def _in_rgb(picture):
     from PIL import Image
 
     if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.float64)
-        bits = 16 if picture.mode != "I" or values.max(initial=0) > 255 else 8
-        picture = Image.fromarray((values * 255 / (2**bits - 1)).clip(0, 255).astype(np.uint8))
+        values = np.asarray(picture)
+        if picture.mode != "I" or values.max(initial=0) > 255:
+            values = values // 257  # 65535 becomes 255
+        picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")

@@ -12,7 +12,7 @@ QUICK_RNN = "--train_steps 50 --eval_freq 25"
 CIRCLES_NOISE = 0.13  # at which circles can be told apart as well as moons with their 0.2
 RNN_SEEDS = range(5)
 RNN_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
-LSTM_LENGTHS = RNN_LENGTHS[:8]
+GRU_LENGTHS = (5, 10, 20, 30, 50, 100)
 RNN_LONG_LENGTHS = (200, 500, 1000)
 HIDDEN_SIZES = (16, 32, 64, 128, 256)
 QUICK_LENGTHS, QUICK_SIZES = (1, 5, 10, 20), (16, 64)
@@ -27,6 +27,7 @@ RNN_LIMITS = {
 # A run has shown what it can when it is perfect.
 SWEEP = "--train_steps 1000 --eval_freq 250 --target_accuracy 1"
 SWEEP_LSTM = "--train_steps 500 --eval_freq 250 --target_accuracy 1"  # whose steps take long
+SWEEP_GRU = "--train_steps 3000 --eval_freq 250 --target_accuracy 1"  # to the end, for comparison
 WIDE = (  # recipe best with free hidden sizes, and what so large a net needs against overfitting
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
     "--dropout 0.1 --mixup 0.2 --max_epochs 100"
@@ -127,24 +128,26 @@ def rnn_curve_experiments() -> list[Experiment]:
 
 
 def rnn_length_experiments() -> list[Experiment]:
-    """Every length with the report's recipe, with the best one, and with an LSTM.
+    """Every length with the report's recipe, with the best one, with an LSTM and with a GRU.
 
     The best one goes further, to lengths at which it is perfect within a few steps.
     """
-    kinds = {"report": "", "best": "--recipe best", "lstm": "--cell lstm"}
     few = "--train_steps 60 --eval_freq 20 --target_accuracy 1"
-    lengths = [
-        (kind, length, SWEEP_LSTM if kind == "lstm" else SWEEP)
-        for kind in kinds
-        for length in (LSTM_LENGTHS if kind == "lstm" else RNN_LENGTHS)
-    ]
-    lengths += [("best", length, few) for length in RNN_LONG_LENGTHS]
+    gru = f"--cell gru --optimizer adam --learning_rate 1e-2 --max_norm 1 {SWEEP_GRU}"
+    sweeps = (
+        ("report", RNN_LENGTHS, SWEEP),
+        ("best", RNN_LENGTHS, f"--recipe best {SWEEP}"),
+        ("best", RNN_LONG_LENGTHS, f"--recipe best {few}"),
+        ("lstm", RNN_LENGTHS, f"--cell lstm {SWEEP_LSTM}"),
+        ("gru", GRU_LENGTHS, gru),
+    )
     return [
         run
-        for kind, length, flags in lengths
+        for kind, lengths, flags in sweeps
+        for length in lengths
         for run in _rnn(
             f"rnn_length_{kind}_T{length}",
-            f"--input_length {length} {kinds[kind]} {flags}",
+            f"--input_length {length} {flags}",
             in_quick=length in QUICK_LENGTHS,
         )
     ]

@@ -230,7 +230,13 @@ def build_parser(names: Sequence[str]) -> Parser:
         help="train anew what these figures show (all: every run; none named: those of --only)",
     )
     add("--quick", action="store_true", help="short runs into runs/quick/, marked in each figure")
-    add("--jobs", type=number(int, 1), default=2, metavar="N", help="runs at once (default: 2)")
+    add(
+        "--jobs",
+        type=number(int, 1, 1000),
+        default=2,
+        metavar="N",
+        help="runs at once (default: 2)",
+    )
     add(
         "--format",
         nargs="+",

@@ -41,7 +41,7 @@ def build_parser() -> Parser:
     data.add("--dataset", choices=DATASETS, default="moons", help="what to learn")
     data.add(
         "--n_samples",
-        type=number(int, 10),
+        type=number(int, 10, 10**7),
         metavar="N",
         help="samples in all, a fifth each for validation and test (default: 5000); "
         "cifar10: training images to keep (default: all)",

@@ -68,6 +68,10 @@ class NumpyLearner:
         views = [log_softmax(self.net.forward(self.prepare(view))) for view in self.views(x)]
         return np.logaddexp.reduce(views) - np.log(len(views))
 
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(np.isfinite(value).all() for value in self.net.state_dict().values())
+
     def weights(self) -> dict[str, np.ndarray]:
         """A copy of the net's parameters."""
         return self.net.state_dict()

@@ -6,6 +6,7 @@ python part1_mlp/train.py --model pytorch --dataset cifar10 --recipe report --da
 
 import argparse
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from part1_mlp.mlp_numpy import SGD
 from part1_mlp.numpy_learner import NumpyLearner
 from part1_mlp.recipes import defaults
 from training.errors import UsageError
+from training.memory import check_memory
 from training.run import Batches, Learner
 from training.script import execute, one_line_errors
 
@@ -44,8 +46,17 @@ def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
     sizes = (n,) if args.batch_size == "full" else args.batch_size
     if args.batch_norm and any(size == 1 or n % size == 1 for size in sizes):
         raise UsageError("--batch_size: batch normalisation cannot train on a batch of one sample")
+    _check_memory(args, dataset, min(n, max(sizes)))
     make = _numpy_learner if args.model == "numpy" else _torch_learner
     return make(args, dataset, sizes)
+
+
+def _check_memory(args: argparse.Namespace, dataset: Dataset, batch_size: int) -> None:
+    """Weights with their gradients and the optimiser's memory; activations of a batch."""
+    widths = (dataset.n_inputs, *args.dnn_hidden_units, dataset.n_classes)
+    weights = sum(a * b for a, b in pairwise(widths))
+    numbers = 6 * weights + 3 * batch_size * sum(widths)
+    check_memory(numbers * np.dtype(args.precision).itemsize, "--dnn_hidden_units or --batch_size")
 
 
 def _numpy_mlp(args: argparse.Namespace, dataset: Dataset) -> NumpyMLP:

@@ -34,11 +34,13 @@ from training.flags import (
     number,
     on_off,
 )
+from training.memory import check_memory
 from training.run import Batches, Learner
 from training.script import execute, one_line_errors
 from training.team import ALONE, Team, joined
 from training.torch_learner import TorchLearner, make_optimizer
 
+BYTES_PER_PIXEL = 8_000  # of a batch's images, at most, in all that a step keeps
 EVALUATION_CHUNK = 125  # images: the first block's output then takes 33 MB
 
 
@@ -115,6 +117,9 @@ def make_learner(args: argparse.Namespace, team: Team = ALONE) -> tuple[Learner,
         keep_freed_memory()
     dataset = _load(args, team)
     n = len(dataset.x_train)
+    batch = n if args.batch_size == "full" else min(n, max(args.batch_size))
+    pixels = batch / team.size * max(args.image_sizes) ** 2
+    check_memory(BYTES_PER_PIXEL * pixels, "--batch_size or --image_sizes")
     x, y = (torch.from_numpy(array).to(device) for array in dataset.split("train"))
     pipeline = image_pipeline(
         x,
@@ -178,7 +183,7 @@ def _load(args: argparse.Namespace, team: Team) -> Dataset:
     dataset = load()
     if args.dry_run:
         largest = len(dataset.x_train) if args.batch_size == "full" else max(args.batch_size)
-        dataset = dataset.head(min(largest, EVALUATION_CHUNK))
+        dataset = dataset.head(min(largest, EVALUATION_CHUNK // args.views))
         args.batch_size = "full"
     return dataset
 

@@ -30,6 +30,7 @@ from training.flags import (
     number,
 )
 from training.flat import flatten_parameters
+from training.memory import check_memory
 from training.run import Batches, Learner
 from training.script import ROOT, execute, execute_together, one_line_errors
 from training.torch_learner import TorchLearner, make_optimizer
@@ -120,7 +121,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if args.cell != "rnn":
         for name in given:
             raise UsageError(f"--{name} is for --cell rnn; {args.cell} begins as PyTorch has it")
+    _check_memory(args)
     return args
+
+
+def _check_memory(args: argparse.Namespace) -> None:
+    """Weights with their gradients and the optimiser's memory; digits and states of a batch."""
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[args.cell]
+    weights = gates * args.num_hidden * (args.num_hidden + args.input_dim)
+    states = args.batch_size * args.input_length * (args.num_hidden * 3 * gates + 2 * N_DIGITS)
+    flags = "--num_hidden, --batch_size or --input_length"
+    check_memory(4 * (6 * weights + states), flags)
 
 
 def make_net(args: argparse.Namespace) -> VanillaRNN | GatedRNN:

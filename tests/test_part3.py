@@ -277,7 +277,7 @@ def test_resuming_changes_no_bit(run_main, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupted_at(patch, TorchLearner, 25)
         code, _, _ = run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path / "parts")
-    assert code == 130
+    assert code == 128 + signal.SIGTERM
     run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path / "parts", "--resume")
     assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
 
@@ -316,7 +316,7 @@ def test_seeds_trained_together_resume_to_the_same_bit(run_main, tmp_path, monke
     with monkeypatch.context() as patch:
         interrupted_at(patch, Stack, 25)
         code, _, err = run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "parts")
-    assert code == 130
+    assert code == 128 + signal.SIGTERM
     assert "interrupted at step 26" in err
     code, _, _ = run_main(
         train.main, "train.py", *flags, "--run_dir", tmp_path / "parts", "--resume"

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from training.errors import UsageError
+from training.errors import UsageError, in_one_line
 from training.schedule import SCHEDULES
 
+LARGEST = 10**9  # whole number, and a million times the largest that makes sense
+LARGEST_REAL = 1e6
+MOST_COUNTS = 1000  # numbers in a list of them
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 
 
@@ -27,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with code 2."""
-        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        print(f"{self.prog}: error: {in_one_line(message)}", file=sys.stderr)
         sys.exit(2)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):
@@ -44,22 +47,20 @@ def _with_underscores(argument: str) -> str:
 
 
 def number(
-    kind: type, low: float = -math.inf, high: float = math.inf, *, above: bool = False
+    kind: type, low: float, high: float | None = None, *, above: bool = False
 ) -> Callable[[str], float]:
-    """A parser of finite numbers from low to high; `above` leaves low itself out."""
+    """A parser of numbers from low to high; `above` leaves low itself out."""
     word = "a whole number" if kind is int else "a number"
-    limits = (
-        (f"above {low}" if above else f"{low} or more")
-        if high == math.inf
-        else (f"{'above' if above else 'from'} {low} to {high}")
-    )
+    if high is None:
+        high = LARGEST if kind is int else LARGEST_REAL
+    limits = f"{'above' if above else 'from'} {low} to {high:{'' if kind is int else 'g'}}"
 
     def parse(text: str):
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (low <= value <= high and math.isfinite(value)) or (above and value == low):
+        if not low <= value <= high or (above and value == low):
             raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {word} {limits}")
         return value
 
@@ -72,7 +73,7 @@ def counts(text: str) -> tuple[int, ...]:
         units = tuple(int(part) for part in text.split(","))
     except ValueError:
         units = ()
-    if not units or min(units) < 1:
+    if not units or min(units) < 1 or max(units) > LARGEST or len(units) > MOST_COUNTS:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not allowed; give whole numbers of 1 or more, such as 512,256,128"
         )

@@ -17,12 +17,14 @@ from tqdm import tqdm
 
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.early_stopping import EarlyStopping
-from training.errors import DivergedError, UsageError
+from training.errors import DivergedError, Interrupted, UsageError
 from training.record import RunFolder
 from training.schedule import learning_rate_at
 from training.team import ALONE, Team
 
 SPLITS = ("train", "val", "test")
+STEPS_BETWEEN_CHECKS = 100  # that all weights are finite
+LOWER_RATE = "a lower --learning_rate may help"
 
 
 class Learner(Protocol):
@@ -37,6 +39,9 @@ class Learner(Protocol):
 
     def evaluate(self, split: str, *, final: bool = False) -> tuple[float, float]:
         """Mean loss and accuracy on `train`, `val` or `test`; `final` may spend more time on it."""
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
 
     def weights(self) -> dict:
         """A copy of the weights that `evaluate` uses."""
@@ -141,8 +146,8 @@ class Run:
         Yields each batch for its caller to train the learner on, and does all the rest itself.
 
         Raises:
-            DivergedError: the loss is no longer finite; the best weights have been kept.
-            KeyboardInterrupt: on Ctrl-C or a request to terminate, after saving a checkpoint.
+            DivergedError: the loss or a weight is no longer finite; the best weights are kept.
+            Interrupted: on Ctrl-C or a request to terminate, after saving a checkpoint.
         """
         hidden = self.plan.quiet or not (self.team.leads and sys.stderr.isatty())
         with tqdm(
@@ -169,16 +174,19 @@ class Run:
                 )
                 yield batch
                 self.step += 1
+                if self.step % STEPS_BETWEEN_CHECKS == 0:
+                    self._check_weights()
                 if self.step == next_look:
                     self._evaluate(bar)
                     next_look = self._next_look()
                     if self._reason_to_stop():
                         return
-                if self.team.any(interrupts.caught or time.perf_counter() > next_save):
+                if self.team.any(bool(interrupts.caught) or time.perf_counter() > next_save):
+                    self._check_weights()
                     self._save()
                     next_save = time.perf_counter() + plan.checkpoint_seconds
-                    if self.team.any(interrupts.caught):
-                        raise KeyboardInterrupt
+                    if self.team.any(bool(interrupts.caught)):
+                        raise Interrupted(interrupts.caught or signal.SIGTERM)
 
     def _next_look(self) -> int:
         """The step after which to evaluate next."""
@@ -205,8 +213,8 @@ class Run:
         self.history.append(row)
         if not math.isfinite(row["train_loss"] + row["val_loss"]):
             raise DivergedError(
-                f"diverged: the loss is {row['train_loss']} at step {self.step}; "
-                "a lower --learning_rate may help"
+                f"diverged: the loss is {row['train_loss']} on training and {row['val_loss']} on "
+                f"validation samples at step {self.step}; {LOWER_RATE}"
             )
         if self.stopping.update(row["val_loss"], self.step):
             self.best_weights = self.learner.weights()
@@ -220,6 +228,12 @@ class Run:
             refresh=False,
         )
         bar.update(self.step - bar.n)
+
+    def _check_weights(self) -> None:
+        if not self.learner.is_finite():
+            raise DivergedError(
+                f"diverged: a weight is no longer a finite number at step {self.step}; {LOWER_RATE}"
+            )
 
     def _epoch(self, step: int) -> float:
         epoch, done = self.batches.position(step)
@@ -254,7 +268,7 @@ class Run:
             self.step, self.history = progress["step"], progress["history"]
             self.stopping = EarlyStopping(**progress["stopping"])
             self._seconds_before = progress["seconds"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise UsageError(f"{self.checkpoint}: not a checkpoint of this run") from error
 
     def _checkpointed(self) -> dict | None:
@@ -286,20 +300,20 @@ class Run:
 
 
 class Interrupts:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that it never cuts a step in half.
+    """Notes the first Ctrl-C or SIGTERM, so that it never cuts a step in half.
 
     A second one means it, and stops at once; unless `one_is_enough`, for torchrun passes on to its
     processes a signal that they have had already.
     """
 
     def __init__(self, *, one_is_enough: bool = False) -> None:
-        self.caught = False
+        self.caught = 0  # the signal's number
         self._one_is_enough = one_is_enough
 
     def _catch(self, number: int, frame: object) -> None:
         if self.caught and not self._one_is_enough:
-            raise KeyboardInterrupt
-        self.caught = True
+            raise Interrupted(number)
+        self.caught = number
 
     def __enter__(self) -> "Interrupts":
         self._before = {s: signal.signal(s, self._catch) for s in (signal.SIGINT, signal.SIGTERM)}

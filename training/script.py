@@ -1,20 +1,22 @@
 """What every train script does around its net: folder, run, summary line, exit code."""
 
 import argparse
+import math
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from training.errors import DivergedError, UsageError
+from training.errors import DivergedError, StorageError, UsageError, in_one_line
 from training.record import RunFolder
 from training.run import Batches, Learner, Plan, Run
 from training.team import ALONE, Team, is_leader, n_restarts, started_by_torchrun
 
 ROOT = Path(__file__).resolve().parents[1]
-EXIT_DIVERGED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def make_plan(args: argparse.Namespace, batches: Batches) -> Plan:
@@ -61,15 +63,19 @@ def execute(
         with tempfile.TemporaryDirectory() as scratch:
             learner, batches = make_learner()
             plan = make_plan(args, batches)
-            Run(learner, batches, plan, RunFolder(Path(scratch)), team).train()
+            run = Run(learner, batches, plan, RunFolder(Path(scratch)), team)
+            _train(run)
+        if run.result["stopped_by"] == "diverged":
+            return EXIT_FAILED
         if team.leads:
             print(f"dry run: one batch of everything went through {run_name}; nothing was kept")
         return 0
     run = _open_run(args, path, make_learner, team)
-    if run.result is None:
-        _guarded([run], lambda: _train(run))
-    elif team.leads:
-        print("the run has ended already, nothing to resume", file=sys.stderr)
+    with _guarded([run]):
+        if run.result is None:
+            _train(run)
+        elif team.leads:
+            print("the run has ended already, nothing to resume", file=sys.stderr)
     if team.leads:
         _report(run)
     return _exit_code([run])
@@ -94,10 +100,11 @@ def _open_run(
     """The run in that folder, with its result if it has ended already."""
     config = {name: _plain(value) for name, value in sorted(vars(args).items())}
     resume, overwrite = args.resume, args.overwrite
-    team.from_leader(lambda: RunFolder.check(path, config, resume=resume, overwrite=overwrite))
+    folder = RunFolder(path)
+    team.from_leader(lambda: folder.check(config, resume=resume, overwrite=overwrite))
     learner, batches = make_learner()
     plan = make_plan(args, batches)
-    folder = team.from_leader(lambda: RunFolder.open(path, config, resume=resume))
+    team.from_leader(lambda: folder.open(config, resume=resume, overwrite=overwrite))
     run = Run(learner, batches, plan, folder, team)
     run.result = team.from_leader(folder.result)
     return run
@@ -117,13 +124,9 @@ def execute_together(
         _check(args, ALONE)
     opened = [_open_run(*each) for each in runs]
     unfinished = [run for run in opened if run.result is None]
-
-    def work() -> None:
+    with _guarded(opened):
         for error in train_together(unfinished):
             print(error, file=sys.stderr)
-
-    if unfinished:
-        _guarded(unfinished, work)
     for run in opened:
         _report(run)
     return _exit_code(opened)
@@ -131,13 +134,17 @@ def execute_together(
 
 def _exit_code(runs: Sequence[Run]) -> int:
     diverged = any(run.result["stopped_by"] == "diverged" for run in runs)
-    return EXIT_DIVERGED if diverged else 0
+    return EXIT_FAILED if diverged else 0
 
 
 def _report(run: Run) -> None:
     result = run.result
+    accuracy, loss = (
+        math.nan if result[name] is None else result[name]
+        for name in ("test_accuracy", "test_loss")
+    )
     print(
-        f"test accuracy {result['test_accuracy']:.4f} (loss {result['test_loss']:.4f}) at epoch "
+        f"test accuracy {accuracy:.4f} (loss {loss:.4f}) at epoch "
         f"{result['best_epoch']:g} of {result['epochs']:g}, {result['seconds']:.1f} s, "
         f"stopped by {result['stopped_by']}, run in {run.folder.path}"
     )
@@ -151,34 +158,56 @@ def _train(run: Run) -> None:
             print(error, file=sys.stderr)
 
 
-def _guarded(runs: Sequence[Run], work: Callable[[], None]) -> None:
-    """Do the work; if it is interrupted, say how to go on."""
+@contextmanager
+def _guarded(runs: Sequence[Run]) -> Iterator[None]:
+    """If the work is cut short, say how to go on; in any case unlock the folders."""
     try:
-        work()
-    except KeyboardInterrupt:
-        team = runs[0].team
-        if team.leads:
-            command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
-            launcher = "torchrun ..." if team.size > 1 else "python"
-            print(
-                f"interrupted at step {runs[0].step}; "
-                f"go on with: {launcher} {shlex.join(command)} --resume",
-                file=sys.stderr,
-            )
-        sys.exit(EXIT_INTERRUPTED)
+        yield
+    except KeyboardInterrupt as interrupt:
+        if runs[0].team.leads:
+            how = _how_to_go_on(runs[0])
+            print(f"interrupted at step {runs[0].step}; go on with: {how}", file=sys.stderr)
+        sys.exit(getattr(interrupt, "exit_code", EXIT_INTERRUPTED))
+    except OSError as error:
+        raise StorageError(
+            f"step {runs[0].step} could not be kept ({error.strerror}: {error.filename}); what was "
+            f"kept before is whole, go on with: {_how_to_go_on(runs[0])}"
+        ) from error
+    finally:
+        for run in runs:
+            run.folder.close()
+
+
+def _how_to_go_on(run: Run) -> str:
+    """The command that resumes a run."""
+    command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
+    launcher = "torchrun ..." if run.team.size > 1 else "python"
+    return f"{launcher} {shlex.join(command)} --resume"
 
 
 def one_line_errors(main: Callable[[], int], *also: type[Exception]) -> NoReturn:
-    """Run a script's main and exit with its code, or with one line and code 2 if the user erred."""
+    """Run a script's main and exit with its code, or with one line and a code if it went wrong.
+
+    The code is 2 if the user erred, 1 if the machine failed, 130 after Ctrl-C.
+    """
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        sys.exit(getattr(interrupt, "exit_code", EXIT_INTERRUPTED))
     except (UsageError, *also) as error:
-        if is_leader():
-            message = " ".join(str(error).split())
-            print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+        _say(str(error))
         sys.exit(EXIT_USAGE)
+    except (StorageError, OSError) as error:
+        _say(str(error))
+        sys.exit(EXIT_FAILED)
+    except MemoryError as error:
+        _say(f"out of memory ({error})")
+        sys.exit(EXIT_FAILED)
+
+
+def _say(message: str) -> None:
+    if is_leader():
+        print(f"{Path(sys.argv[0]).name}: error: {in_one_line(message)}", file=sys.stderr)
 
 
 def _plain(value: object) -> object:

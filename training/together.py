@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.errors import DivergedError
+from training.errors import DivergedError, Interrupted
 from training.flat import gather, share
 from training.run import Interrupts, Run
 from training.team import Team
@@ -52,8 +52,10 @@ def train_together(runs: Sequence[Run]) -> list[DivergedError]:
         why runs ended before the others, if any did.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C or a request to terminate, after all have saved.
+        Interrupted: on Ctrl-C or a request to terminate, after all have saved.
     """
+    if not runs:
+        return []
     for run in runs:
         run.load()
     stackable = all(run.learner.flat is not None for run in runs)
@@ -98,7 +100,7 @@ def _next(lives: dict[int, Iterator[tuple]], errors: list[DivergedError]) -> dic
         except DivergedError as error:
             errors.append(error)
             del lives[i]
-        except KeyboardInterrupt as interrupt:
+        except Interrupted as interrupt:
             interrupted = interrupt
     if interrupted:
         raise interrupted

@@ -210,6 +210,10 @@ class TorchLearner:
             logits = net(inputs)
         return F.log_softmax(logits.float() if logits.dtype == torch.bfloat16 else logits, 1)
 
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(p.isfinite().all()) for p in self._parameters)
+
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of the judged net's parameters and buffers."""
         return {name: value.clone() for name, value in self.evaluated.state_dict().items()}
