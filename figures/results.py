@@ -66,7 +66,8 @@ def lengths_table(records: Iterable[RunRecord]) -> str:
             continue
         runs = lengths[longest]
         steps = max(run.result["steps"] for run in runs)
-        seconds = max(run.result["seconds"] for run in runs) / len(runs)  # trained together
+        together = len(runs) if runs[0].config["cell"] == "rnn" else 1  # trained at once
+        seconds = max(run.result["seconds"] for run in runs) / together
         beyond = min(set(lengths) - set(range(longest + 1)), default=None)
         there = [run.result["test_accuracy"] for run in lengths[beyond]] if beyond else []
         lines.append(

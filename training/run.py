@@ -122,12 +122,13 @@ class Run:
         self.stopping = EarlyStopping(plan.patience)
         self.best_weights = learner.weights()
         self._seconds_before = 0.0
-        self._started = time.perf_counter()
+        self._started: float | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds spent so far, those before a resumption included."""
-        return self._seconds_before + time.perf_counter() - self._started
+        now = time.perf_counter()
+        return self._seconds_before + now - (now if self._started is None else self._started)
 
     def train(self) -> dict:
         """Train to the end and return the result, as it is written to result.json.
@@ -149,6 +150,7 @@ class Run:
             DivergedError: the loss or a weight is no longer finite; the best weights are kept.
             Interrupted: on Ctrl-C or a request to terminate, after saving a checkpoint.
         """
+        self._started = time.perf_counter()
         hidden = self.plan.quiet or not (self.team.leads and sys.stderr.isatty())
         with tqdm(
             total=self.plan.total_steps, initial=self.step, unit="step", disable=hidden
