@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures test benchmark clean
+.PHONY: figures test benchmark faults clean
 
 figures: $(VENV)/installed  ## train the toy nets for real and draw every figure
 	$(BIN)/python figures/regenerate.py --retrain 2 3
@@ -15,6 +15,9 @@ benchmark: $(VENV)/installed  ## the speeds in the README; nothing else should b
 	$(BIN)/python tests/benchmarks/part1.py
 	$(BIN)/python tests/benchmarks/part2.py
 	$(BIN)/python tests/benchmarks/part3.py
+
+faults: $(VENV)/installed  ## the table of faults in the README; an hour
+	$(BIN)/python -m tests.survival
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,16 +1,12 @@
 """What several test files need: scripts run in this process, a tiny CIFAR-10, the real one."""
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests import grader  # nothing else of ours: a grade is given even when a part is broken
-
-TINY_BATCH = 40  # images in each of the five training batches and in the test batch
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,18 +65,9 @@ def no_cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def tiny_cifar10(tmp_path, no_cache) -> Path:
     """A folder that holds made-up images in the format of the python version."""
-    from data.cifar10 import BATCH_FOLDER, TEST_BATCH, TRAIN_BATCHES
+    from tests.survival.common import make_tiny_cifar10
 
-    folder = tmp_path / "tiny" / BATCH_FOLDER
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    typical = rng.integers(60, 196, (10, 3072))  # one picture a class, so that there is something
-    for name in (*TRAIN_BATCHES, TEST_BATCH):
-        labels = np.arange(TINY_BATCH) % 10
-        images = typical[labels] + rng.integers(-60, 60, (TINY_BATCH, 3072))  # to learn
-        batch = {"data": images.astype(np.uint8), "labels": labels.tolist()}
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    return folder.parent
+    return make_tiny_cifar10(tmp_path / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from torchvision.datasets import CIFAR10
 from data import DataError, cifar10, load_dataset
 from data.cifar10 import ARCHIVE, BATCH_FOLDER, CLASS_NAMES, MD5, load_cifar10
 from data.toy import bayes_accuracy
-from tests.conftest import TINY_BATCH
+from tests.survival.common import TINY_BATCH
 
 # --- Toy sets -----------------------------------------------------------------------------------
 

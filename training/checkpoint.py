@@ -6,6 +6,8 @@ weights_only=True. So a foreign checkpoint cannot run code.
 """
 
 import io
+import pickle
+import warnings
 from pathlib import Path
 from typing import Protocol
 
@@ -39,7 +41,13 @@ def load_checkpoint(path: Path) -> dict:
                 return _unflatten({name: arrays[name] for name in arrays.files})
         import torch
 
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what PyTorch finds odd about a foreign file
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f"{path}: broken or foreign checkpoint (it holds more than tensors and plain values)"
+        ) from error
     except Exception as error:  # a broken file can raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{path}: broken or foreign checkpoint ({reason})") from error

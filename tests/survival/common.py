@@ -17,6 +17,7 @@ from training.checkpoint import load_checkpoint
 from training.record import CHECKPOINTS, HISTORY_COLUMNS, read_run
 from training.script import ROOT
 
+TINY_BATCH = 40  # images in each batch of a made-up CIFAR-10
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 # Every trainer, at a task of a second or two. A checkpoint after each step where that is cheap.
 TRAINERS = {
@@ -62,7 +63,13 @@ class Tally:
         return self.tried - len(self.failures)
 
 
-def make_tiny_cifar10(folder: Path, images_per_batch: int = 40) -> Path:
+def new_folder(path: Path) -> Path:
+    """Make a folder for a fault's runs."""
+    path.mkdir(parents=True)
+    return path
+
+
+def make_tiny_cifar10(folder: Path, images_per_batch: int = TINY_BATCH) -> Path:
     """Made-up images in the format of the python version; returns the folder."""
     (folder / BATCH_FOLDER).mkdir(parents=True)
     rng = np.random.default_rng(0)

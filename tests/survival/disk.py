@@ -18,6 +18,7 @@ from tests.survival.common import (
     command,
     difference,
     endless,
+    new_folder,
     one_line,
     run,
     scraps,
@@ -25,6 +26,7 @@ from tests.survival.common import (
 from tests.survival.inputs import call
 from training.checkpoint import load_checkpoint
 
+MOST_WRITES = 40  # of a run, at which the disk is full
 SIZES = (500, 1_000, 5_000, 20_000)  # bytes at which a file is full
 
 
@@ -56,12 +58,12 @@ def full_at_any_write(trainer: str, scratch: Path) -> Tally:
         code, _, stderr = call(script, [*flags[:-1], str(folder), "--resume"])
         return stderr or difference(whole, folder)
 
-    for fatal in _some(len(writes)):
+    for fatal in _some(len(writes), MOST_WRITES):
         tally.count(lambda fatal=fatal: trial(fatal), f"write {fatal}")
     return tally
 
 
-def _some(n: int, most: int = 40) -> list[int]:
+def _some(n: int, most: int) -> list[int]:
     """All numbers below n, or most of them spread evenly."""
     return (
         sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else [*range(n)]
@@ -135,12 +137,7 @@ def all_tallies(scratch: Path) -> Iterator[Tally]:
         if (
             trainer != "CNN"
         ):  # whose many writes would take an hour; it writes through the same code
-            yield full_at_any_write(trainer, _new(scratch / f"full_{i}"))
-        yield too_small(trainer, _new(scratch / f"small_{i}"))
-    yield read_only(_new(scratch / "read_only"))
-    yield vanishing(_new(scratch / "vanishing"))
-
-
-def _new(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
+            yield full_at_any_write(trainer, new_folder(scratch / f"full_{i}"))
+        yield too_small(trainer, new_folder(scratch / f"small_{i}"))
+    yield read_only(new_folder(scratch / "read_only"))
+    yield vanishing(new_folder(scratch / "vanishing"))

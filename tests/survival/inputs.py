@@ -9,12 +9,12 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
 from data import DataError
-from tests.survival.common import Tally
+from tests.survival.common import Tally, make_tiny_cifar10, new_folder
 from training.flags import Parser
 from training.script import ROOT, one_line_errors
 
@@ -115,8 +115,6 @@ def command_lines(n: int, scratch: Path, seed: int = 0) -> Tally:
 
     A dry run may also diverge (one line, exit code 1).
     """
-    from tests.survival.common import make_tiny_cifar10
-
     tally = Tally("random command lines")
     make_tiny_cifar10(scratch / "tiny")
     rng = random.Random(seed)
@@ -158,3 +156,8 @@ def command_lines(n: int, scratch: Path, seed: int = 0) -> Tally:
     signal.signal(signal.SIGALRM, before)
     tally.remark = f"{accepted} of them were sensible and ran"
     return tally
+
+
+def all_tallies(scratch: Path, n: int) -> Iterator[Tally]:
+    """Every fault of this file."""
+    yield command_lines(n, new_folder(scratch / "lines"))

@@ -18,6 +18,7 @@ from tests.survival.common import (
     command,
     difference,
     endless,
+    new_folder,
     one_line,
     run,
     start,
@@ -223,14 +224,9 @@ def reproducible(scratch: Path) -> Tally:
 def all_tallies(scratch: Path, n_kills: int, n_torchrun: int) -> Iterator[Tally]:
     """Every fault of this file, each in a folder of its own."""
     for i, trainer in enumerate(TRAINERS):
-        yield kills(trainer, n_kills, _new(scratch / f"kills_{i}"), jobs=os.cpu_count() or 1)
-    yield requests_to_end(_new(scratch / "requests"))
-    yield two_requests_to_end(_new(scratch / "twice"))
-    yield two_at_once(_new(scratch / "two"))
-    yield torchrun(n_torchrun, _new(scratch / "torchrun"))
-    yield reproducible(_new(scratch / "again"))
-
-
-def _new(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
+        yield kills(trainer, n_kills, new_folder(scratch / f"kills_{i}"), jobs=os.cpu_count() or 1)
+    yield requests_to_end(new_folder(scratch / "requests"))
+    yield two_requests_to_end(new_folder(scratch / "twice"))
+    yield two_at_once(new_folder(scratch / "two"))
+    yield torchrun(n_torchrun, new_folder(scratch / "torchrun"))
+    yield reproducible(new_folder(scratch / "again"))
