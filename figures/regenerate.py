@@ -23,6 +23,7 @@ from figures.report import as_json, as_latex, numbers, report
 from figures.results import (
     benchmark_table,
     by_name,
+    faults_table,
     lengths_table,
     machine_in_words,
     results_table,
@@ -42,6 +43,7 @@ BENCHMARKS = {  # by the section of the README that shows them
     "speeds of part 2": ROOT / "tests" / "benchmarks" / "part2.json",
     "speeds of part 3": ROOT / "tests" / "benchmarks" / "part3.json",
 }
+FAULTS = ROOT / "tests" / "survival" / "survival.json"
 SWEEPS = ("rnn_hidden", "rnn_length", "rnn_limits")  # too many lines for a table; see the figures
 
 
@@ -188,6 +190,7 @@ def tables(runs: Sequence[RunRecord], claims: Sequence[Claim]) -> dict[str, str]
         "results": results_table(alone),
         "lengths": lengths_table(lengths),
         "claims": claims_table(claims),
+        "faults": faults_table(FAULTS),
         **{section: benchmark_table(path) for section, path in BENCHMARKS.items()},
     }
 

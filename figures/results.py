@@ -105,6 +105,17 @@ def benchmark_table(path: Path) -> str:
     return "\n".join(lines)
 
 
+def faults_table(path: Path) -> str:
+    """A Markdown table of the faults that were tried, as `tests.survival` left them."""
+    lines = ["| fault | tried | survived | |", "| --- " * 4 + "|"]
+    for rows in json.loads(path.read_text()).values():
+        lines += [
+            f"| {row['fault']} | {row['tried']:,} | {row['survived']:,} | {row['remark']} |"
+            for row in rows
+        ]
+    return "\n".join(lines)
+
+
 def machine_in_words(path: Path) -> str:
     """The machine and the libraries that a benchmark ran on."""
     machine = json.loads(path.read_text())["machine"]

@@ -27,7 +27,8 @@ from training.record import RunRecord, read_run
 from training.script import one_line_errors
 
 SEQUENCES = 500  # on which gradients are measured
-TRAJECTORIES = 60  # sequences whose states are drawn
+TRAJECTORIES = 150  # sequences whose states are drawn
+TRACED = 2  # of each first digit, drawn step by step
 SEED = 7  # of the palindromes that are drawn for the pictures
 
 
@@ -85,13 +86,16 @@ def draw_gradient_norms(nets: dict[str, tuple[VanillaRNN, int]]) -> Figure:
 
 
 def draw_trajectories(net: VanillaRNN, length: int) -> Figure:
-    """Hidden states step by step, in two dimensions, coloured by the first digit."""
+    """Last hidden states, and the way to some of them, in 2-D, coloured by the first digit."""
     x, y = draw_palindromes(TRAJECTORIES, length, SEED)
     points, shown = trajectories(net, x)
     figure, ((axes,),) = new_figure(1, 1, panel=(4.4, 3.8))
     colours = new_colours(N_DIGITS)
+    traced = dict.fromkeys(range(N_DIGITS), 0)
     for path, digit in zip(points, y.tolist(), strict=True):
-        axes.plot(*path.T, color=colours[digit], linewidth=0.5, alpha=0.6)
+        if traced[digit] < TRACED:
+            axes.plot(*path.T, color=colours[digit], linewidth=0.8, alpha=0.7)
+            traced[digit] += 1
         axes.plot(*path[-1], "o", color=colours[digit], markersize=3.5)
     for digit, colour in enumerate(colours):
         axes.plot([], [], "o", color=colour, markersize=4, label=str(digit))
