@@ -86,7 +86,10 @@ def too_small(trainer: str, scratch: Path) -> Tally:
         )  # fmt: skip
         if ended.returncode:
             wrong = one_line(
-                ended.returncode, ended.stderr, 2 if size == 0 else 1, ("File too large",)
+                ended.returncode,
+                ended.stderr,
+                1 if (folder / CONFIG).exists() else 2,
+                ("File too large",),
             )
             if wrong or scraps(folder):
                 return wrong or f"left behind: {scraps(folder)}"

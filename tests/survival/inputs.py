@@ -5,6 +5,7 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import random
 import signal
 import sys
@@ -106,6 +107,17 @@ class _TooLong(Exception):
     pass
 
 
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Work in that folder; Python 3.11 has `contextlib.chdir`."""
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def _alarm(*_: object) -> None:
     raise _TooLong(f"more than {SECONDS} s")
 
@@ -121,7 +133,7 @@ def command_lines(n: int, scratch: Path, seed: int = 0) -> Tally:
     accepted = 0
     before = signal.signal(signal.SIGALRM, _alarm)
     with (
-        contextlib.chdir(scratch),
+        _folder(scratch),
         mock.patch.dict("os.environ", {"CIFAR10_CACHE": str(scratch / "cache"),
                                        "CIFAR10_DIR": str(scratch / "nowhere")}),
         mock.patch("data.cifar10.CACHE_DIR", scratch / "cache"),
