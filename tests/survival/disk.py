@@ -25,6 +25,7 @@ from tests.survival.common import (
 )
 from tests.survival.inputs import call
 from training.checkpoint import load_checkpoint
+from training.record import CONFIG
 
 MOST_WRITES = 40  # of a run, at which the disk is full
 SIZES = (500, 1_000, 5_000, 20_000)  # bytes at which a file is full
