@@ -16,7 +16,7 @@ KINDS = {  # of net, by cell and how it begins
     ("rnn", "orthogonal"): "vanilla RNN, orthogonal",
     ("rnn", "identity"): "vanilla RNN, latches",
     ("lstm", None): "LSTM",
-    ("gru", None): "GRU",
+    ("gru", None): "GRU, Adam at 0.01",
 }
 
 FIRST_STEPS = 300  # in which T = 5 is learnt

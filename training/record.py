@@ -218,7 +218,11 @@ def read_run(path: str | Path) -> RunRecord:
         UsageError: the folder or one of its files is missing or broken.
     """
     path = Path(path)
-    if not path.is_dir():
+    try:
+        present = path.is_dir()
+    except OSError as error:  # too long a name
+        raise UsageError(f"{path} cannot be a run folder ({error.strerror})") from error
+    if not present:
         raise UsageError(f"{path} is not a run folder")
     config, result = read_json(path / CONFIG), _read_result(path / RESULT)
     return RunRecord(path, config, read_history(path / HISTORY), result)
