@@ -111,14 +111,15 @@ def test_a_vanilla_rnn_remembers_for_a_thousand_steps():
         assert run.result["seconds"] / len(runs) <= 600, "they were trained together on one core"
 
 
-def test_lengths_table_tells_the_longest_length_that_all_seeds_have_learnt(tmp_path):
+@pytest.mark.parametrize(("cell", "seconds"), [("rnn", "0.8"), ("gru", "1.5")])
+def test_lengths_table_tells_the_longest_length_that_all_seeds_have_learnt(cell, seconds, tmp_path):
     def run(length: int, seed: int, accuracy: float) -> RunRecord:
         result = {"test_accuracy": accuracy, "steps": 7, "seconds": 1.5}
         path = tmp_path / f"rnn_length_x_T{length}_seed{seed}"
-        return RunRecord(path, {"input_length": length}, {}, result)
+        return RunRecord(path, {"input_length": length, "cell": cell}, {}, result)
 
     table = lengths_table([run(3, 0, 1.0), run(3, 1, 0.995), run(9, 0, 1.0), run(9, 1, 0.5)])
-    assert "| `rnn_length_x` | 2 | 3 | 0.9950 | 7 | 0.8 | 9 | 0.7500 |" in table
+    assert f"| `rnn_length_x` | 2 | 3 | 0.9950 | 7 | {seconds} | 9 | 0.7500 |" in table
     assert "| none |" in lengths_table([run(3, 0, 0.5)])
 
 
