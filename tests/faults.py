@@ -130,21 +130,21 @@ PART3 = [
     ("test_forward", "W_hh transposed", RECURRENCE,
      "add_product(state, before, w_hh)", "add_product(state, before, w_hh.mT)"),
     ("test_forward", "hidden bias left out", RECURRENCE,
-     "return x @ w_xh + b_h.unsqueeze(-2)", "return x @ w_xh"),
+     "return x @ w_xh.unsqueeze(-3) + b_h[..., None, None, :]", "return x @ w_xh.unsqueeze(-3)"),
     ("test_forward", "output bias left out", RNN,
      "last @ self.W_hy + self.b_y.unsqueeze(-2)", "last @ self.W_hy"),
     ("test_forward", "ReLU in place of tanh", RECURRENCE,
      "before, w_hh).tanh_()", "before, w_hh).relu_()"),
     ("test_forward", "the state before the last", RECURRENCE,
-     "return states[-1].clone()", "return states[-2].clone()"),
+     "return each[-1].clone()", "return each[-2].clone()"),
     ("test_gradients", "gradient of W_hh transposed", RECURRENCE,
-     "_sum_of_products(states[:-1], ds[1:])", "_sum_of_products(states[:-1], ds[1:]).mT"),
+     "states[..., :-1, :, :], ds[..., 1:, :, :])", "states[..., :-1, :, :], ds[..., 1:, :, :]).mT"),
     ("test_gradients", "back through W_hh, not its transpose", RECURRENCE,
      "w_hh.mT.contiguous()", "w_hh.contiguous()"),
     ("test_gradients", "slope of tanh forgotten", RECURRENCE,
-     "out=each[t]).mul_(slopes[t])", "out=each[t])"),
+     "slope.mul_(product(", "slope.copy_(product("),
     ("test_gradients", "last step's slope forgotten", RECURRENCE,
-     "torch.mul(dlast, slopes[-1], out=each[-1])", "each[-1].copy_(dlast)"),
+     "each[-1].mul_(dlast)", "each[-1].copy_(dlast)"),
     ("test_initialisation", "biases not zero", RNN,
      "torch.zeros(hidden_dim)", "torch.full((hidden_dim,), 0.1)"),
     ("test_initialisation", "uniform weights", "part3_rnn/initialise.py",
@@ -159,12 +159,12 @@ PART3 = [
      "manual_seed(seed)), ", "manual_seed(0)), "),
     ("test_clipping", "no clipping", TRAIN3, "max_norm=args.max_norm", "max_norm=0.0"),
     ("test_clipping", "clipping after the step", "training/torch_learner.py",
-     "        if self.max_norm:\n"
-     "            nn.utils.clip_grad_norm_(self._parameters, self.max_norm)\n"
+     "            nn.utils.clip_grad_norm_(optimised, self.max_norm)\n"
      "        self.optimizer.step()\n",
-     "        self.optimizer.step()\n"
-     "        if self.max_norm:\n"
-     "            nn.utils.clip_grad_norm_(self._parameters, self.max_norm)\n"),
+     "            self.optimizer.step()\n"
+     "            nn.utils.clip_grad_norm_(optimised, self.max_norm)\n"
+     "        else:\n"
+     "            self.optimizer.step()\n"),
     ("test_same_seed_same_run", "seed ignored", TRAIN3,
      "    args = parse()\n", "    args = parse()\n    args.seed = 0\n"),
     ("test_training", "test data used for early stopping", TRAIN3,
