@@ -209,7 +209,7 @@ def test_resuming_changes_no_bit(recipe, run_main, tiny_cifar10, tmp_path, monke
 
     monkeypatch.setattr(TorchLearner, "train_step", interrupted)
     parts = (*flags, "--run_dir", tmp_path / "parts")
-    assert run_main(train.main, "train.py", *parts)[0] == 130
+    assert run_main(train.main, "train.py", *parts)[0] == 143
     monkeypatch.setattr(TorchLearner, "train_step", step)
     assert run_main(train.main, "train.py", *parts, "--resume")[0] == 0
     whole, resumed = best_weights(tmp_path / "whole"), best_weights(tmp_path / "parts")
