@@ -14,7 +14,7 @@ import numpy as np
 
 from data.cifar10 import BATCH_FOLDER, TEST_BATCH, TRAIN_BATCHES
 from training.checkpoint import load_checkpoint
-from training.record import CHECKPOINTS, HISTORY_COLUMNS, read_run
+from training.record import CHECKPOINTS, CONFIG, HISTORY, HISTORY_COLUMNS, RESULT, read_run
 from training.script import ROOT
 
 TINY_BATCH = 40  # images in each batch of a made-up CIFAR-10
@@ -107,10 +107,18 @@ def start(arguments: Sequence[str]) -> subprocess.Popen:
     )
 
 
-def run(arguments: Sequence[str], seconds: float = 120) -> subprocess.CompletedProcess:
-    """Run a process to its end."""
+def run(
+    arguments: Sequence[str], seconds: float = 120, *, env: dict[str, str] = ENVIRONMENT, **options
+) -> subprocess.CompletedProcess:
+    """Run a process to its end; the options are those of `subprocess.run`."""
     return subprocess.run(
-        arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=seconds, check=False
+        arguments,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        **options,
     )
 
 
@@ -134,7 +142,7 @@ def checkpoint_of(folder: Path) -> Path | None:
 
 def scraps(folder: Path) -> list[str]:
     """What is in a folder and does not belong into that of a run."""
-    known = {"config.json", "history.csv", "result.json", *CHECKPOINTS}
+    known = {CONFIG, HISTORY, RESULT, *CHECKPOINTS}
     return sorted(f.name for f in folder.iterdir() if f.name not in known)
 
 

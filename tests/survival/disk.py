@@ -4,7 +4,6 @@ import errno
 import os
 import resource
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -38,10 +37,11 @@ def full_at_any_write(trainer: str, scratch: Path) -> Tally:
     script, *flags = command(trainer, whole, scratch)[1:]
     fsync, writes = os.fsync, []
     with mock.patch.object(training.record.os, "fsync", writes.append):
-        call(script, [*flags[:-1], str(whole)])
+        call(script, flags)
 
     def trial(fatal: int) -> str | None:
         folder = scratch / f"full_{fatal}"
+        script, *flags = command(trainer, folder, scratch)[1:]
         count = iter(range(10**6))
 
         def full(handle: int) -> None:
@@ -50,13 +50,13 @@ def full_at_any_write(trainer: str, scratch: Path) -> Tally:
             fsync(handle)
 
         with mock.patch.object(training.record.os, "fsync", full):
-            code, _, stderr = call(script, [*flags[:-1], str(folder)])
+            code, _, stderr = call(script, flags)
         wrong = one_line(code, stderr, 2 if fatal == 0 else 1, ("No space left",))
         if wrong or scraps(folder):
             return wrong or f"left behind: {scraps(folder)}"
         if checkpoint := checkpoint_of(folder):
             load_checkpoint(checkpoint)
-        code, _, stderr = call(script, [*flags[:-1], str(folder), "--resume"])
+        code, _, stderr = call(script, [*flags, "--resume"])
         return stderr or difference(whole, folder)
 
     for fatal in _some(len(writes), MOST_WRITES):
@@ -79,12 +79,11 @@ def too_small(trainer: str, scratch: Path) -> Tally:
 
     def trial(size: int) -> str | None:
         folder = scratch / f"small_{size}"
-        ended = subprocess.run(
+        ended = run(
             command(trainer, folder, scratch),
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
             env=ENVIRONMENT | {"CIFAR10_CACHE": str(scratch / "cache")},
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        )
         if ended.returncode:
             wrong = one_line(
                 ended.returncode,
@@ -138,9 +137,7 @@ def vanishing(scratch: Path) -> Tally:
 def all_tallies(scratch: Path) -> Iterator[Tally]:
     """Every fault of this file."""
     for i, trainer in enumerate(TRAINERS):
-        if (
-            trainer != "CNN"
-        ):  # whose many writes would take an hour; it writes through the same code
+        if trainer != "CNN":  # which writes through the same code, and takes an hour
             yield full_at_any_write(trainer, new_folder(scratch / f"full_{i}"))
         yield too_small(trainer, new_folder(scratch / f"small_{i}"))
     yield read_only(new_folder(scratch / "read_only"))

@@ -1,11 +1,10 @@
 """Long runs, whose memory must not grow, and sizes at the edge of what makes sense."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.survival.common import ENVIRONMENT, Tally, new_folder, one_line, run
+from tests.survival.common import Tally, new_folder, one_line, run
 from training.record import HISTORY, read_run
 from training.script import ROOT
 
@@ -70,11 +69,8 @@ def soaks(share: float, scratch: Path) -> Tally:
             folder = scratch / trainer
             given = flags.format(steps=steps, eval_freq=steps // EVALUATIONS).split()
             script = str(ROOT / given[0])
-            ended = subprocess.run(
-                [sys.executable, "-c", WATCHED, script, *given[1:], "--quiet", "--run_dir",
-                 str(folder)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
-                timeout=1800, check=False,
-            )  # fmt: skip
+            watched = [sys.executable, "-c", WATCHED, script, *given[1:]]
+            ended = run([*watched, "--quiet", "--run_dir", str(folder)], 1800, cwd=ROOT)
             if ended.returncode:
                 return ended.stderr[-300:]
             growth = float(ended.stdout.split()[-1])
