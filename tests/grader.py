@@ -7,6 +7,7 @@ counts is what the process reports at its end; a process that ends without a rep
 
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -102,12 +103,17 @@ def grade(
     context = _context(jobs)
 
     def one(test: GradedTest) -> Mark:
-        mark = Mark(test, _isolated(context, test, copy))
-        done(mark)
-        return mark
+        return Mark(test, _isolated(context, test, copy))
 
     with copied(submission) as copy, ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(one, tests))
+        marks = [pool.submit(one, test) for test in tests]
+        try:
+            for mark in as_completed(marks):
+                done(mark.result())
+        except BaseException:  # Ctrl-C: no other test begins
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [mark.result() for mark in marks]
 
 
 def by_part(marks: Sequence[Mark]) -> dict[str, tuple[float, float]]:
@@ -156,14 +162,30 @@ def gradescope(marks: Sequence[Mark], seconds: float) -> str:
 
 
 def main(submission: Path, file: Path | None) -> int:
-    """Grade, print the points, and write the file; returns the exit code: 1 if points are lost."""
+    """Grade, print the points, and write the file; returns the exit code: 1 if points are lost.
+
+    The file is there from the start and written anew with each mark: whoever stops the grader
+    finds the points won until then.
+    """
     started = time.monotonic()
-    marks = grade(submission, done=lambda mark: print("F" if mark.why else ".", end="", flush=True))
-    seconds = time.monotonic() - started
-    print(f"\n{score_table(marks)}\n{seconds:.0f} s")
-    if file:
-        file.write_text(gradescope(marks, seconds))
-    return 1 if any(mark.why for mark in marks) else 0
+    tests = graded_tests()
+    marks = {test: Mark(test, "not run: the grader was stopped before") for test in tests}
+
+    def keep() -> None:
+        if file:
+            part = file.with_name(f".{file.name}.part")
+            part.write_text(gradescope(list(marks.values()), time.monotonic() - started))
+            part.replace(file)
+
+    def note(mark: Mark) -> None:
+        print("F" if mark.why else ".", end="", flush=True)
+        marks[mark.test] = mark
+        keep()
+
+    keep()
+    grade(submission, tests, done=note)
+    print(f"\n{score_table(list(marks.values()))}\n{time.monotonic() - started:.0f} s")
+    return 1 if any(mark.why for mark in marks.values()) else 0
 
 
 # --- One test, in its own process -----------------------------------------------------------------
@@ -222,7 +244,7 @@ def _run(test: GradedTest, root: Path, scratch: Path, writer: object) -> None:
     """What the process does: run one test on the modules under `root` and send why it failed."""
     with contextlib.suppress(AttributeError, OSError):
         os.setsid()
-    _limit_resources()
+    _limit_resources(test.seconds)
     output = os.open(scratch / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -240,12 +262,18 @@ def _run(test: GradedTest, root: Path, scratch: Path, writer: object) -> None:
     writer.close()
 
 
-def _limit_resources() -> None:
+def _limit_resources(seconds: float) -> None:
+    """Of a test and of all it starts; what escapes the grader still ends when its time is used."""
     try:
         import resource
     except ImportError:  # not on Windows
         return
-    for kind, most in ((resource.RLIMIT_DATA, MAX_MEMORY), (resource.RLIMIT_FSIZE, MAX_FILE)):
+    limits = {
+        resource.RLIMIT_DATA: MAX_MEMORY,
+        resource.RLIMIT_FSIZE: MAX_FILE,
+        resource.RLIMIT_CPU: math.ceil(seconds) * (os.cpu_count() or 1),
+    }
+    for kind, most in limits.items():
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (most, most))
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -84,6 +85,14 @@ HOSTILE = {
 }
 
 
+def with_relu(body: str, submission: Path) -> None:
+    """Let the submission do that whenever its ReLU is used."""
+    modules = submission / "part1_mlp" / "modules.py"
+    old = "        self._out = np.maximum(x, 0)\n"
+    assert old in modules.read_text()
+    modules.write_text(modules.read_text().replace(old, f"        {body}\n{old}"))
+
+
 @pytest.mark.parametrize("how", HOSTILE)
 def test_a_hostile_submission_loses_those_points_alone(how, graded):
     body, why = HOSTILE[how]
@@ -92,14 +101,40 @@ def test_a_hostile_submission_loses_those_points_alone(how, graded):
         for name in ("test_linear_forward", "test_relu", "test_softmax_forward")
     ]
     with copied(ROOT) as submission:
-        modules = submission / "part1_mlp" / "modules.py"
-        old = "        self._out = np.maximum(x, 0)\n"
-        assert old in modules.read_text()
-        modules.write_text(modules.read_text().replace(old, f"        {body}\n{old}"))
+        with_relu(body, submission)
         marks = grade(submission, chosen)
     assert [bool(mark.why) for mark in marks] == [False, True, False]
     assert why in marks[1].why
     assert len(marks[1].why) < 3 * grader.MAX_OUTPUT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_that_escapes_the_grader_ends_when_its_time_is_used(tmp_path, graded):
+    escape = (
+        "import os, pathlib\n"
+        "        if os.fork() == 0:\n"
+        "            os.setsid()\n"
+        f"            pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
+        "            while True: pass\n"
+        f"        while not os.listdir({str(tmp_path)!r}): pass"
+    )
+    with copied(ROOT) as submission:
+        with_relu(escape, submission)
+        grade(submission, [dataclasses.replace(graded["test_part1::test_relu"], seconds=1)])
+    escaped = [int(path.name) for path in tmp_path.iterdir()]
+    assert escaped
+    until = time.monotonic() + 60
+    while any(_is_running(process) for process in escaped) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not any(_is_running(process) for process in escaped)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"  # dead, though nobody may have asked for its exit code
 
 
 def test_a_submission_that_cannot_be_imported_loses_its_points(graded):
@@ -135,6 +170,24 @@ def test_command_grades_a_submission_and_leaves_it_alone(tmp_path, monkeypatch, 
     assert "2 / 2   test_softmax_forward" in said
     assert few[0].asked in said, "what was asked is told where points are lost"
     assert json.loads((tmp_path / "results.json").read_text())["score"] == 2
+
+
+def test_a_grader_that_is_stopped_leaves_the_points_won_until_then(tmp_path, monkeypatch, graded):
+    few = [graded[f"test_part1::{name}"] for name in ("test_relu", "test_softmax_forward")]
+    monkeypatch.setattr(grader, "graded_tests", lambda: few)
+    file = tmp_path / "results.json"
+
+    def stopped_after_the_first(submission, tests, *, done):
+        assert json.loads(file.read_text())["score"] == 0
+        done(grader.Mark(tests[0], ""))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grader, "grade", stopped_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        grader.main(ROOT, file)
+    left = json.loads(file.read_text())
+    assert [test["score"] for test in left["tests"]] == [few[0].points, 0]
+    assert "stopped before" in left["tests"][1]["output"]
 
 
 @pytest.mark.parametrize("option", ["--submission", "--gradescope"])
