@@ -56,6 +56,7 @@ def test_class_names_say_where_the_classes_lie():
 def test_bayes_accuracy_is_that_of_overlapping_gaussians():
     """Circles of noise far below their distance meet like two half planes 0.5 apart."""
     assert bayes_accuracy("circles", 0.01, n_samples=2000) == 1.0
+    assert bayes_accuracy("moons", 1e-5, n_samples=2000) == 1.0
     assert 0.96 < bayes_accuracy("moons", 0.2, n_samples=20_000) < 0.98
     assert bayes_accuracy("circles", 5.0, n_samples=20_000) == pytest.approx(0.5, abs=0.05)
 
