@@ -4,6 +4,7 @@ python part3_rnn/plot.py runs/rnn_rnn_T5_report_seed0
 python part3_rnn/plot.py RUN [RUN ...] --out comparison
 """
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,14 +51,15 @@ def draw_accuracy_against(axes: Axes, kinds: dict[str, list[RunRecord]], flag: s
 
     A dotted line shows what guessing reaches.
     """
-    for (kind, runs), colour in zip(kinds.items(), COLOURS, strict=False):
+    styles = itertools.cycle(("o-", "s--", "^-.", "D:"))  # so that no line hides one below it
+    for (kind, runs), colour, style in zip(kinds.items(), COLOURS, styles, strict=False):
         values = sorted({run.config[flag] for run in runs})
         accuracies = [
             [run.result["test_accuracy"] for run in runs if run.config[flag] == value]
             for value in values
         ]
         means, low, high = ([f(each) for each in accuracies] for f in (np.mean, min, max))
-        axes.plot(values, means, "o-", color=colour, markersize=3, label=kind)
+        axes.plot(values, means, style, color=colour, markersize=3, label=kind)
         axes.fill_between(values, low, high, color=colour, alpha=0.2, linewidth=0)
     mark_guessing(axes)
 

@@ -46,13 +46,18 @@ def new_figure(rows: int, columns: int, *, panel: tuple[float, float] = (3.4, 2.
 
 
 def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write the figure as `stem`.png, `stem`.pdf, ..., without times or versions inside."""
+    """Write the figure as `stem`.png, `stem`.pdf, ..., without times or versions inside.
+
+    It is laid out once, so that all of them look the same.
+    """
     blank = {
         "png": {"Software": None},
         "pdf": {"CreationDate": None, "Producer": None},
         "svg": {"Date": None},
     }
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         for path, ending in zip(paths, formats, strict=True):
