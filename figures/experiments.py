@@ -6,16 +6,18 @@ TOY_SEEDS = range(5)
 CIFAR10_SEEDS = range(3)
 MODELS = ("numpy", "pytorch")
 QUICK_TOY = "--max_epochs 5"
-QUICK_CIFAR10 = "--max_epochs 2 --n_samples 5000 --batch_size 128"
-QUICK_CNN = "--max_epochs 2 --n_samples 1000 --batch_size 50 --image_sizes 16"
+QUICK_CIFAR10 = "--max_epochs 2 --n_samples 5000 --batch_size 128 --views 1"
+QUICK_WIDE = f"{QUICK_CIFAR10} --dnn_hidden_units 600,600,600"
+QUICK_CNN = "--max_epochs 2 --n_samples 500 --batch_size 50 --image_sizes 8"
 QUICK_RNN = "--train_steps 50 --eval_freq 25"
+QUICK_SEEDS = (0, 1)
 CIRCLES_NOISE = 0.13  # at which circles can be told apart as well as moons with their 0.2
 RNN_SEEDS = range(5)
 RNN_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
 GRU_LENGTHS = (5, 10, 20, 30, 50)
 RNN_LONG_LENGTHS = (200, 500, 1000)
 HIDDEN_SIZES = (16, 32, 64, 128, 256)
-QUICK_LENGTHS, QUICK_SIZES = (1, 5, 10, 20), (16, 64)
+QUICK_LENGTHS, QUICK_SIZES = (1, 5, 10), (16, 64)
 RNN_LIMITS = {
     "report": "",
     "small_inputs": "--input_scale 0.03",
@@ -24,6 +26,9 @@ RNN_LIMITS = {
     "both_slow": "--init orthogonal --input_scale 0.03 --learning_rate 3e-4 --max_norm 0.1",
     "latches": "--recipe best",
 }
+# Evaluated before the first step and after the last one alone.
+SHORT_MLP = "--model pytorch --dataset cifar10 --batch_size 128 --max_epochs 10 --eval_freq 3520"
+SHORT_CNN = "--max_epochs 2 --eval_freq 1408"
 # A run has shown what it can when it is perfect.
 SWEEP = "--train_steps 1000 --eval_freq 250 --target_accuracy 1"
 SWEEP_LSTM = "--train_steps 500 --eval_freq 250 --target_accuracy 1"  # whose steps take long
@@ -110,7 +115,7 @@ def cifar10_best_experiments() -> list[Experiment]:
     """The best recipe, with the report's hidden sizes and with free ones."""
     return [
         _mlp("mlp_pytorch_cifar10_best", "pytorch", "cifar10", 0, "--recipe best", QUICK_CIFAR10),
-        _mlp("mlp_pytorch_cifar10_wide", "pytorch", "cifar10", 0, WIDE, QUICK_CIFAR10),
+        _mlp("mlp_pytorch_cifar10_wide", "pytorch", "cifar10", 0, WIDE, QUICK_WIDE),
     ]
 
 
@@ -120,6 +125,26 @@ def cnn_experiment(recipe: str) -> Experiment:
     measures = ("shifts.csv",) if recipe == "report" else ()
     quick = tuple(QUICK_CNN.split())
     return Experiment(f"cnn_{recipe}_seed0", "part2_cnn/train.py", flags, quick, measures)
+
+
+def short_experiments() -> list[Experiment]:
+    """Both nets after a few minutes, with and without random crops and flips, for C3 and C5."""
+    kinds = {"augmented": "--augment on", "plain": "--augment off"}
+    return [
+        Experiment(
+            f"{net}_short_{kind}_seed{seed}",
+            script,
+            tuple(f"{flags} {augment} --seed {seed}".split()),
+            tuple(quick.split()) if seed == 0 else None,
+            ("shifts.csv",),
+        )
+        for seed in CIFAR10_SEEDS
+        for kind, augment in kinds.items()
+        for net, script, flags, quick in (
+            ("mlp_pytorch", "part1_mlp/train.py", SHORT_MLP, QUICK_CIFAR10),
+            ("cnn", "part2_cnn/train.py", SHORT_CNN, QUICK_CNN),
+        )
+    ]
 
 
 def rnn_curve_experiments() -> list[Experiment]:
@@ -187,7 +212,7 @@ def _rnn(
             f"{name}_seed{seed}",
             "part3_rnn/train.py",
             (*flags.split(), "--seed", str(seed)),
-            tuple(QUICK_RNN.split()) if in_quick else None,
+            tuple(QUICK_RNN.split()) if in_quick and seed in QUICK_SEEDS else None,
             measures,
             group=name,
         )
@@ -198,5 +223,8 @@ def _rnn(
 def _mlp(name: str, model: str, dataset: str, seed: int, extra: str, quick: str) -> Experiment:
     flags = f"--model {model} --dataset {dataset} --seed {seed} {extra}"
     return Experiment(
-        f"{name}_seed{seed}", "part1_mlp/train.py", tuple(flags.split()), tuple(quick.split())
+        f"{name}_seed{seed}",
+        "part1_mlp/train.py",
+        tuple(flags.split()),
+        tuple(quick.split()) if seed in QUICK_SEEDS else None,
     )

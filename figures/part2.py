@@ -5,18 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.shifts import read_shifts
+from figures.shifts import LARGEST_SEEN, is_mlp, read_shifts
 from training.curves import COLOURS, SPLIT_COLOURS, band, draw_run, new_figure
 from training.record import RunRecord
 
 SPLITS = ("train", "test")
+SHIFTED = {  # runs whose nets were asked about shifted images, by a part of their name
+    "_report": "recipe report",
+    "_short_augmented": "short runs, random crops",
+    "_short_plain": "short runs, no crops",
+}
 
 
 def _nets(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """The runs of each net, the MLP's first."""
     nets = {"MLP": [], "CNN": []}
     for run in runs:
-        nets["MLP" if "dnn_hidden_units" in run.config else "CNN"].append(run)
+        nets["MLP" if is_mlp(run) else "CNN"].append(run)
     return nets
 
 
@@ -70,21 +75,27 @@ def draw_mlp_and_cnn(runs: Sequence[RunRecord]) -> Figure:
 
 
 def draw_shifts(runs: Sequence[RunRecord]) -> Figure:
-    """Claim C5: accuracy against the shift, and what share of the accuracy at 0 is kept."""
-    figure, ((absolute, relative),) = new_figure(1, 2)
-    for (net, of_net), colour in zip(_nets(runs).items(), COLOURS, strict=False):
-        measured = [read_shifts(run.path) for run in of_net]
-        pixels, _, images = measured[0]
-        curves = np.concatenate([accuracy.T for _, accuracy, _ in measured])  # runs * directions
-        label = f"{net}, {images:,} test images"
-        band(absolute, pixels, curves, colour=colour, label=label)
-        band(relative, pixels, curves / curves[:, :1], colour=colour, label=label)
-    absolute.set(xlabel="shift in pixels", ylabel="test accuracy", title="accuracy")
-    relative.set(xlabel="shift in pixels", ylabel="share kept", title="against no shift")
-    absolute.set_ylim(0, 1)
-    relative.set_ylim(bottom=0)
-    for axes in (absolute, relative):
-        axes.axvspan(0, 4, color="grey", alpha=0.12, linewidth=0)
-    absolute.text(2, 0.04, "trained with\nshifts up to 4", ha="center", fontsize=7)
-    relative.legend(loc="lower left", fontsize=8)
+    """Claim C5: accuracy against the shift above, the share that is kept of it below.
+
+    A column for the whole runs, one for short runs with random crops, one for short runs without.
+    """
+    figure, panels = new_figure(2, 3, sharex=True, sharey="row", panel=(2.8, 2.3))
+    for (kind, title), (absolute, relative) in zip(SHIFTED.items(), panels.T, strict=True):
+        of_kind = [run for run in runs if kind in run.path.name]
+        for (net, of_net), colour in zip(_nets(of_kind).items(), COLOURS, strict=False):
+            measured = [read_shifts(run.path) for run in of_net]
+            pixels, _, _ = measured[0]
+            curves = np.concatenate([accuracy.T for _, accuracy, _ in measured])  # runs, directions
+            label = f"{net}, {len(of_net)} seed{'s' * (len(of_net) > 1)}"
+            band(absolute, pixels, curves, colour=colour, label=label)
+            band(relative, pixels, curves / curves[:, :1], colour=colour, label=label)
+        absolute.set(title=title, ylim=(0, 1))
+        relative.set(xlabel="shift in pixels", ylim=(0, None))
+        relative.legend(loc="lower left", fontsize=7)
+        if of_kind[0].config["augment"]:
+            absolute.axvspan(0, LARGEST_SEEN, color="grey", alpha=0.12, linewidth=0)
+            relative.axvspan(0, LARGEST_SEEN, color="grey", alpha=0.12, linewidth=0)
+    panels[0, 0].text(LARGEST_SEEN / 2, 0.04, "shifts seen\nin training", ha="center", fontsize=7)
+    panels[0, 0].set_ylabel("test accuracy")
+    panels[1, 0].set_ylabel("share kept")
     return figure

@@ -30,7 +30,8 @@ LIMITS = {  # what differs from the report, by the begin of a record's name
 }
 
 
-def _by_kind(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def by_kind(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """The runs of each kind of net, as the figures name it."""
     kinds: dict[str, list[RunRecord]] = {}
     for run in runs:
         cell = run.config["cell"]
@@ -64,7 +65,7 @@ def draw_curves(runs: Sequence[RunRecord]) -> Figure:
 def draw_lengths(runs: Sequence[RunRecord]) -> Figure:
     """Figure 7: test accuracy against T for each kind of net, mean and range over the seeds."""
     figure, ((axes,),) = new_figure(1, 1, panel=(6.4, 3.4))
-    draw_accuracy_against(axes, _by_kind(runs), "input_length")
+    draw_accuracy_against(axes, by_kind(runs), "input_length")
     axes.set(xlabel="digits read (T)", ylabel="test accuracy", ylim=(0, 1.03), xscale="log")
     ticks = sorted({run.config["input_length"] for run in runs} - {25, 40})  # too close to others
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=7, rotation=45)
@@ -79,7 +80,7 @@ def draw_hidden_sizes(runs: Sequence[RunRecord]) -> Figure:
     figure, (panels,) = new_figure(1, len(lengths), sharey=True)
     for axes, length in zip(panels, lengths, strict=True):
         of_length = [run for run in runs if run.config["input_length"] == length]
-        draw_accuracy_against(axes, _by_kind(of_length), "num_hidden")
+        draw_accuracy_against(axes, by_kind(of_length), "num_hidden")
         sizes = sorted({run.config["num_hidden"] for run in runs})
         axes.set(xlabel="hidden units", xscale="log", title=f"T = {length}", ylim=(0, 1.03))
         axes.set_xticks(sizes, sizes)

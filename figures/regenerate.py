@@ -7,26 +7,25 @@ python figures/regenerate.py --quick              everything in small, into runs
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from matplotlib.figure import Figure
-
 from data import DataError
-from figures import experiments, part1, part2, part3
-from figures.claims import Claim, all_claims, claims_table
-from figures.experiments import Experiment
-from figures.report import as_json, as_latex, numbers, report
+from figures.claims import all_claims
+from figures.effects import Claim, claims_table
+from figures.pictures import Picture, pictures, stem
+from figures.report import Caption, as_json, as_latex, numbers, report
 from figures.results import (
     benchmark_table,
     by_name,
     faults_table,
+    in_words,
     lengths_table,
     machine_in_words,
     results_table,
+    training_seconds,
     update_readme,
 )
 from figures.retrain import retrain
@@ -45,120 +44,6 @@ BENCHMARKS = {  # by the section of the README that shows them
 }
 FAULTS = ROOT / "tests" / "survival" / "survival.json"
 SWEEPS = ("rnn_hidden", "rnn_length", "rnn_limits")  # too many lines for a table; see the figures
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure: what it shows, how it is drawn, and from which runs."""
-
-    title: str
-    draw: Callable[[Sequence[RunRecord]], Figure]
-    runs: tuple[Experiment, ...]
-
-    def in_quick(self) -> "Picture":
-        """The same figure from fewer runs."""
-        return replace(self, runs=tuple(run for run in self.runs if run.quick is not None))
-
-
-def pictures() -> dict[str, Picture]:
-    """Every figure by its name in the report, and the extra ones."""
-    mlp_report = tuple(experiments.cifar10_report_experiments())
-    cnn_report, cnn_best = map(experiments.cnn_experiment, ("report", "best"))
-    return {
-        "1": Picture("The toy data sets, 600 training points each.", part1.draw_toy_sets, ()),
-        "2": Picture(
-            "Circles: accuracy and loss of the NumPy and the PyTorch MLP. Lines are means over "
-            "the seeds, bands their range; a dot is the best epoch of a seed.",
-            part1.draw_toy_curves,
-            tuple(experiments.toy_experiments("circles")),
-        ),
-        "3": Picture(
-            "Moons: accuracy and loss of the NumPy and the PyTorch MLP. Lines are means over the "
-            "seeds, bands their range; a dot is the best epoch of a seed.",
-            part1.draw_toy_curves,
-            tuple(experiments.toy_experiments("moons")),
-        ),
-        "4": Picture(
-            "MLP 512-256-128 on CIFAR-10 with the report's recipe: loss and accuracy on 5,000 "
-            "training images (not augmented) and on the test set.",
-            part1.draw_cifar10_curves,
-            mlp_report,
-        ),
-        "5": Picture(
-            "CNN on CIFAR-10 with the report's recipe: loss and accuracy on 5,000 training images "
-            "(not augmented) and on the test set.",
-            part2.draw_report_curves,
-            (cnn_report,),
-        ),
-        "6": Picture(
-            "The vanilla RNN on palindromes, T = 5, with the report's recipe: loss and accuracy on "
-            "2,000 training palindromes and on 10,000 others. Lines are means over the seeds, "
-            "bands their range.",
-            part3.draw_curves,
-            tuple(experiments.rnn_curve_experiments()),
-        ),
-        "7": Picture(
-            "Test accuracy against the number of digits read, after at most 1,000 steps (LSTM "
-            "500, GRU with Adam at 0.01 3,000; 60 where T is 200 or more). Lines are means, bands "
-            "the range over five seeds; dotted: guessing.",
-            part3.draw_lengths,
-            tuple(experiments.rnn_length_experiments()),
-        ),
-        "toy_claims": Picture(
-            "Validation accuracy over the first steps on circles and on moons: NumPy with He's "
-            "weights, PyTorch with its own, PyTorch with NumPy's weights and batches; and circles "
-            "against moons where noise allows the same accuracy. Lines are means over five seeds, "
-            "bands their range.",
-            part1.draw_toy_claims,
-            tuple(
-                run
-                for runs in (
-                    *map(experiments.toy_experiments, ("circles", "moons")),
-                    *map(experiments.equal_start_experiments, ("circles", "moons")),
-                    experiments.matched_circles_experiments(),
-                )
-                for run in runs
-            ),
-        ),
-        "mlp_best": Picture(
-            "MLPs on CIFAR-10: the report's recipe, the best recipe, and the best recipe with "
-            "free hidden sizes.",
-            part1.draw_cifar10_best,
-            (mlp_report[0], *experiments.cifar10_best_experiments()),
-        ),
-        "cnn_best": Picture(
-            "CNN on CIFAR-10: the report's recipe and the best recipe, over training time. While "
-            "the best recipe trains on small images it is also evaluated on small images.",
-            part2.draw_best_curves,
-            (cnn_report, cnn_best),
-        ),
-        "mlp_and_cnn": Picture(
-            "The MLP and the CNN side by side on CIFAR-10, both with the report's recipe: accuracy "
-            "and loss on 5,000 training images (not augmented) and on the test set.",
-            part2.draw_mlp_and_cnn,
-            (*mlp_report, cnn_report),
-        ),
-        "limits": Picture(
-            "What limits a vanilla RNN's memory, T = 30: how much the loss depends on each hidden "
-            "state (root mean square over 500 palindromes), how much of each hidden state is "
-            "memory of the first digit, and the accuracy after at most 1,000 steps. Lines are "
-            "means over the seeds, bands their range.",
-            part3.draw_limits,
-            tuple(experiments.rnn_limit_experiments()),
-        ),
-        "hidden_sizes": Picture(
-            "Test accuracy against the number of hidden units, after at most 1,000 steps. Lines "
-            "are means over the seeds, bands their range; dotted: guessing.",
-            part3.draw_hidden_sizes,
-            tuple(experiments.rnn_hidden_experiments()),
-        ),
-        "shifts": Picture(
-            "Test accuracy when every test image is shifted, black filling the gap: the mean over "
-            "shifts to the left, right, up and down, and over seeds; bands are the range.",
-            part2.draw_shifts,
-            (*mlp_report, cnn_report),
-        ),
-    }
 
 
 def draw(
@@ -206,18 +91,20 @@ def texts(records: Path) -> tuple[dict[str, str], dict[Path, str]]:
     groups, claims = by_name(runs), all_claims(records)
     sections = tables(runs, claims)
     found = numbers(groups, claims)
-    captions = {stem(name): (picture.title, name) for name, picture in pictures().items()}
+    by_record = {run.path.name: run for run in runs}
+    captions = []
+    for name, picture in pictures().items():
+        shown = [by_record[run.record] for run in picture.runs]
+        took = in_words(training_seconds(shown)) if shown else ""
+        captions.append(Caption(stem(name), name, picture.title, picture.story(shown), took))
     hardware = machine_in_words(BENCHMARKS["speeds of part 1"])
     return sections, {
-        ROOT / "REPORT.md": report(sections, groups, claims, captions, hardware),
+        ROOT / "REPORT.md": report(
+            sections, groups, claims, captions, hardware, in_words(training_seconds(runs))
+        ),
         HERE / "results.json": as_json(found, claims),
         HERE / "results.tex": as_latex(found, claims),
     }
-
-
-def stem(name: str) -> str:
-    """The file name, without its ending, of a picture."""
-    return f"figure{name}" if name.isdigit() else name
 
 
 def build_parser(names: Sequence[str]) -> Parser:

@@ -3,17 +3,37 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from figures.claims import CONFIDENCE, Claim, claims_table
+from figures.effects import CONFIDENCE, Claim, claims_table
+from figures.layers import layers_table
 from figures.results import PUBLISHED
 from training.record import RunRecord
 
 TEMPLATE = Path(__file__).with_name("report.md.in")
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What the report says of a picture.
+
+    Attributes:
+        stem: the picture's file, without its ending.
+        name: for `--retrain`.
+        title, story: what it shows, and what is to be seen.
+        took: the time that its runs took, in words; empty if it shows none.
+    """
+
+    stem: str
+    name: str
+    title: str
+    story: str
+    took: str
 
 
 def numbers(groups: Mapping[str, Sequence[RunRecord]], claims: Sequence[Claim]) -> dict[str, float]:
@@ -91,27 +111,30 @@ def comparison_table(groups: Mapping[str, Sequence[RunRecord]]) -> str:
     return "\n".join(lines)
 
 
-def figures_text(captions: Mapping[str, tuple[str, str]]) -> str:
-    """Every picture with its title and how its runs are trained again.
-
-    Args:
-        captions: by the picture's file name without ending: its title, and its name for
-            `--retrain`.
-    """
-    return "\n\n".join(
-        f"![{title}](figures/{stem}.png)\n\n*{'Figure ' + name if name.isdigit() else name}.* "
-        f"{title} Again: `python figures/regenerate.py --retrain {name}`; the runs and their "
-        f"commands: [{stem}.txt](figures/{stem}.txt)."
-        for stem, (title, name) in captions.items()
-    )
+def figures_text(captions: Sequence[Caption]) -> str:
+    """Every picture: its title, its story, how its runs are trained again, how long that took."""
+    told = []
+    for caption in captions:
+        name = f"Figure {caption.name}" if caption.name.isdigit() else caption.name
+        option = "--retrain" if caption.took else "--only"
+        took = f" ({caption.took})" if caption.took else ""
+        told += [
+            f"![{caption.title}](figures/{caption.stem}.png)",
+            f"*{name}.* {caption.title}",
+            caption.story,
+            f"Again: `python figures/regenerate.py {option} {caption.name}`{took}; the runs and "
+            f"their commands: [{caption.stem}.txt](figures/{caption.stem}.txt).",
+        ]
+    return "\n\n".join(told)
 
 
 def report(
     tables: Mapping[str, str],
     groups: Mapping[str, Sequence[RunRecord]],
     claims: Sequence[Claim],
-    captions: Mapping[str, tuple[str, str]],
+    captions: Sequence[Caption],
     hardware: str,
+    took: str,
 ) -> str:
     """The whole of REPORT.md."""
     stories = "\n\n".join(
@@ -122,11 +145,13 @@ def report(
     )
     return Template(TEMPLATE.read_text()).substitute(
         hardware=hardware,
+        took=took,
         confidence=f"{CONFIDENCE:.0%}",
         comparison=comparison_table(groups),
         results=tables["results"],
         lengths=tables["lengths"],
         claims=claims_table(claims),
         stories=stories,
+        layers=layers_table(groups["mlp_pytorch_cifar10_report"][0].config["dnn_hidden_units"]),
         figures=figures_text(captions),
     )

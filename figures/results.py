@@ -1,7 +1,7 @@
 """The tables of numbers in the README, written from the records."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ PUBLISHED = {  # test accuracies that others give
     "mlp_pytorch_cifar10_wide": ("best published without convolution", 0.8519),
 }
 
-REACHED = 0.99  # the accuracy at which a length counts as learnt
+LEARNT = 0.99  # the accuracy at which a length counts as learnt
 
 
 def by_name(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -57,25 +57,54 @@ def lengths_table(records: Iterable[RunRecord]) -> str:
         "| --- " * 8 + "|",
     ]
     for kind, lengths in sorted(kinds.items()):
-        lowest = {
-            T: min(run.result["test_accuracy"] for run in runs) for T, runs in lengths.items()
-        }
-        longest = max((T for T in lowest if lowest[T] >= REACHED), default=None)
+        longest = longest_learnt(lengths)
         if longest is None:
             lines.append(f"| `{kind}` | | none | | | | {min(lengths)} | |")
             continue
         runs = lengths[longest]
+        lowest = min(run.result["test_accuracy"] for run in runs)
         steps = max(run.result["steps"] for run in runs)
-        together = len(runs) if runs[0].config["cell"] == "rnn" else 1  # trained at once
+        together = len(runs) if trained_at_once(runs[0]) else 1
         seconds = max(run.result["seconds"] for run in runs) / together
         beyond = min(set(lengths) - set(range(longest + 1)), default=None)
         there = [run.result["test_accuracy"] for run in lengths[beyond]] if beyond else []
         lines.append(
-            f"| `{kind}` | {len(runs)} | {longest:,} | {lowest[longest]:.4f} | {steps:,} "
+            f"| `{kind}` | {len(runs)} | {longest:,} | {lowest:.4f} | {steps:,} "
             f"| {seconds:.1f} | {f'{beyond:,}' if beyond else ''} "
             f"| {f'{np.mean(there):.4f}' if there else ''} |"
         )
     return "\n".join(lines)
+
+
+def longest_learnt(lengths: Mapping[int, Sequence[RunRecord]]) -> int | None:
+    """The longest T at which every seed's accuracy is 0.99, if there is one."""
+    learnt = [
+        T
+        for T, runs in lengths.items()
+        if min(run.result["test_accuracy"] for run in runs) >= LEARNT
+    ]
+    return max(learnt, default=None)
+
+
+def trained_at_once(run: RunRecord) -> bool:
+    """Whether a run's seeds shared one process, so that the record of each has the time of all."""
+    return run.config.get("cell") == "rnn"
+
+
+def training_seconds(records: Iterable[RunRecord]) -> float:
+    """What it took to train them, one process after another."""
+    seconds = 0.0
+    for runs in by_name(records).values():
+        each = [run.result["seconds"] for run in runs]
+        seconds += max(each) if trained_at_once(runs[0]) else sum(each)
+    return seconds
+
+
+def in_words(seconds: float) -> str:
+    """A length of time: 30 seconds, 90 minutes, 2.5 hours."""
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 def best_possible(run: RunRecord) -> float:

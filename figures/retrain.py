@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from figures.experiments import Experiment
 from figures.memory import MEMORY_FILE, measure_memory
+from figures.results import training_seconds
 from figures.shifts import SHIFTS_FILE, measure_shifts
 from training.errors import UsageError
 from training.record import CONFIG, HISTORY, RESULT, read_run, write_whole
@@ -33,7 +34,8 @@ def retrain(
 ) -> None:
     """Train every run, or group of runs, in a process of its own and replace its record.
 
-    A run lives in `work` until it is whole. There it is resumed if an earlier call was interrupted.
+    The longest come first, as far as old records tell. All that is trained stays in `work` until
+    the last run is whole, so that a call that was interrupted goes on where it was.
 
     Raises:
         UsageError: a train script failed; what it said is in the message.
@@ -41,25 +43,38 @@ def retrain(
     groups: dict[str, list[Experiment]] = {}
     for run in runs:
         groups.setdefault(run.group or run.record, []).append(run)
+
+    def renew(name: str) -> str:
+        folders = _train(groups[name], work / name, jobs, quick, data_dir)
+        for run, folder in zip(groups[name], folders, strict=True):
+            for measure in run.measures:
+                if not (folder / measure).exists():
+                    text = MEASURES[measure](read_run(folder), data_dir=data_dir, quick=quick)
+                    write_whole(folder / measure, text)
+            keep_record(folder, records / run.record, run.measures)
+        return name
+
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
-        waiting = {
-            pool.submit(_train, group, work / name, jobs, quick, data_dir): name
-            for name, group in groups.items()
-        }
+        waiting = [
+            pool.submit(renew, name)
+            for name in sorted(groups, key=lambda name: -_took(groups[name], records))
+        ]
         try:
             for done in as_completed(waiting):
-                name = waiting[done]
-                for run, folder in zip(groups[name], done.result(), strict=True):
-                    keep_record(folder, records / run.record)
-                    for measure in run.measures:
-                        text = MEASURES[measure](read_run(folder), data_dir=data_dir, quick=quick)
-                        write_whole(records / run.record / measure, text)
-                shutil.rmtree(work / name)
+                name = done.result()
                 bar.set_postfix_str(name)
                 bar.update(len(groups[name]))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    for name in groups:
+        shutil.rmtree(work / name)
+
+
+def _took(group: Sequence[Experiment], records: Path) -> float:
+    """Seconds that a group took when it was last trained; 0 if there is no telling."""
+    folders = [records / run.record for run in group]
+    return training_seconds(read_run(f) for f in folders if (f / RESULT).exists())
 
 
 def _train(
@@ -91,10 +106,10 @@ def _train(
     return [folder]
 
 
-def keep_record(folder: Path, record: Path) -> None:
+def keep_record(folder: Path, record: Path, measures: Sequence[str] = ()) -> None:
     """Copy a run without its weights and without the paths of the machine it ran on."""
     record.mkdir(parents=True, exist_ok=True)
     config = json.loads((folder / CONFIG).read_text()) | dict.fromkeys(THIS_MACHINE)
     write_whole(record / CONFIG, json.dumps(config, indent=2) + "\n")
-    for name in (HISTORY, RESULT):
+    for name in (HISTORY, RESULT, *measures):
         write_whole(record / name, (folder / name).read_bytes())

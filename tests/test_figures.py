@@ -1,5 +1,6 @@
 """The figures: drawn from whole records, the same every time, captions and numbers to match."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -11,10 +12,12 @@ from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
 from figures.experiments import Experiment
+from figures.pictures import pictures
 from figures.results import lengths_table, marks, update_readme
 from figures.retrain import MEASURES, retrain
 from figures.shifts import SHIFTS, SHIFTS_FILE, measure_shifts, read_shifts, shifted
 from part1_mlp import plot, train
+from training.errors import UsageError
 from training.record import FREE_TO_CHANGE, RunRecord, read_run
 from training.script import ROOT
 
@@ -30,7 +33,7 @@ def records(prefix: str) -> list:
 
 
 def test_every_figure_has_its_records_and_they_hold_no_weights():
-    wanted = {run.record for picture in regenerate.pictures().values() for run in picture.runs}
+    wanted = {run.record for picture in pictures().values() for run in picture.runs}
     assert {folder.name for folder in RECORDS.iterdir()} == wanted
     for name in wanted:
         files = {file.name for file in (RECORDS / name).iterdir()} - set(MEASURES)
@@ -41,7 +44,7 @@ def test_every_figure_has_its_records_and_they_hold_no_weights():
 
 
 def test_records_were_made_with_the_flags_that_the_captions_tell():
-    for picture in regenerate.pictures().values():
+    for picture in pictures().values():
         for run in picture.runs:
             script = importlib.import_module(run.script.removesuffix(".py").replace("/", "."))
             args = vars(script.parse(list(run.flags)))
@@ -131,7 +134,7 @@ def test_cnn_best_record_is_the_same_net_and_reaches_its_goal():
 
 
 def test_recorded_shifts_begin_at_the_recorded_accuracy():
-    wanted = {run for picture in regenerate.pictures().values() for run in picture.runs}
+    wanted = {run for picture in pictures().values() for run in picture.runs}
     with_shifts = [run.record for run in wanted if SHIFTS_FILE in run.measures]
     assert with_shifts
     for name in with_shifts:
@@ -162,7 +165,7 @@ def test_redrawing_changes_no_byte(run_main, tmp_path):
         )
         assert (code, err) == (0, "")
     first = sorted((tmp_path / "a").iterdir())
-    assert len(first) == 4 * len(regenerate.pictures())  # three formats and a caption
+    assert len(first) == 4 * len(pictures())  # three formats and a caption
     for path in first:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
@@ -177,7 +180,7 @@ def test_captions_name_every_run_with_its_accuracy(run_main, tmp_path):
 
 
 def test_committed_captions_are_those_of_the_records():
-    for name, picture in regenerate.pictures().items():
+    for name, picture in pictures().items():
         stem = f"figure{name}" if name.isdigit() else name
         caption = (ROOT / "figures" / f"{stem}.txt").read_text()
         for run in picture.runs:
@@ -209,6 +212,27 @@ def test_retraining_keeps_a_record_without_weights_and_paths(tmp_path):
     assert {f.name for f in record.iterdir()} == {"config.json", "history.csv", "result.json"}
     assert json.loads((record / "config.json").read_text())["run_dir"] is None
     assert list(work.iterdir()) == []
+
+
+def test_retraining_that_was_interrupted_does_not_begin_anew(tmp_path):
+    flags = ("--model", "numpy", "--dataset", "moons", "--n_samples", "100", "--max_epochs", "2")
+    first = Experiment("mlp_numpy_moons_report_seed0", "part1_mlp/train.py", flags, ())
+    second = Experiment(
+        "mlp_numpy_moons_report_seed1", "part1_mlp/train.py", (*flags, "--seed", "1"), ()
+    )
+    failing = dataclasses.replace(second, record="failing", flags=(*flags, "--seed", "-1"))
+    work, kept = tmp_path / "retrain", tmp_path / "records"
+    settings = {"jobs": 1, "quick": False, "data_dir": None}
+    with pytest.raises(UsageError, match="--seed"):
+        retrain([first, failing], work, kept, **settings)
+    result = work / first.record / "result.json"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"seconds": 12345}))
+    retrain([first, second], work, kept, **settings)
+    assert read_run(kept / first.record).result["seconds"] == 12345  # so it was not trained again
+    assert read_run(kept / second.record).result["seed"] == 1
+    assert list(work.iterdir()) == []
+    retrain([first], work, kept, **settings)
+    assert read_run(kept / first.record).result["seconds"] < 12345
 
 
 @pytest.mark.parametrize("flags", [("--only", "9"), ("--jobs", "0"), ("--format", "bmp")])

@@ -2,15 +2,22 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
-from figures.claims import Claim, Effect, all_claims, between_accuracies, exactly, over_seeds
+from figures.claims import all_claims
+from figures.effects import Claim, Effect, between_accuracies, exactly, over_seeds
 from figures.experiments import CIRCLES_NOISE
+from figures.layers import cnn_costs, mlp_costs, total
 from figures.report import TEMPLATE, macro
+from figures.results import in_words, training_seconds
+from part1_mlp.mlp_pytorch import MLP
+from part2_cnn.model import CNN
 from tests.test_figures import RECORDS
+from training.record import RunRecord
 
 
 def test_interval_over_seeds_is_students():
@@ -57,6 +64,39 @@ def test_nine_claims_each_with_a_verdict_and_numbers():
         assert claim.verdict in ("holds", "does not hold", "undecided")
         assert len(re.findall(r"\d", claim.story)) > 5
         assert "nan" not in f"{claim.effects} {claim.story}"
+
+
+def test_layers_stand_beside_fully_connected_ones_of_their_shapes():
+    costs = cnn_costs()
+    whole = total("CNN", costs)
+    assert whole.parameters == sum(p.numel() for p in CNN(3, 10).parameters()) == 6_400_586
+    first = costs[0]  # 3 x 32 x 32 to 64 x 32 x 32
+    assert (first.parameters, first.multiply_adds) == (64 * 28, 64 * 27 * 32 * 32)
+    assert first.dense_parameters == (3 * 1024 + 1) * 64 * 1024
+    assert first.dense_multiply_adds == 3 * 1024 * 64 * 1024
+    linears = [cost for cost in costs if not cost.is_convolution]
+    assert [cost.parameters for cost in linears] == [cost.dense_parameters for cost in linears]
+    mlp = MLP(3072, [512, 256, 128], 10)
+    assert total("MLP", mlp_costs([512, 256, 128])).parameters == sum(
+        p.numel() for p in mlp.parameters()
+    )
+
+
+def test_seeds_that_were_trained_at_once_took_their_time_once():
+    def run(name: str, seconds: float, **config: str) -> RunRecord:
+        return RunRecord(Path(name), config, {}, {"seconds": seconds})
+
+    alone = [run(f"a_seed{seed}", 100) for seed in range(3)]
+    together = [run(f"b_seed{seed}", 100, cell="rnn") for seed in range(3)]
+    assert training_seconds([alone[0]]) == training_seconds(together) == 100
+    assert training_seconds([*alone, *together]) == 400
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(7.4, "7 seconds"), (90 * 60, "90 minutes"), (7560, "2.1 hours")]
+)
+def test_times_in_words(seconds, words):
+    assert in_words(seconds) == words
 
 
 def test_written_files_are_those_of_the_records():
