@@ -1,9 +1,9 @@
 """What an experiment says of a claim: effects with their intervals, and the word they give.
 
 An effect is written so that it is positive if the claim is right. It comes with a 95 % confidence
-interval: Student's t over seeds, or, where there are too few seeds, the normal approximation for
-the accuracy on so many test images. The word follows from the interval alone: `holds` if it lies
-above 0, `does not hold` if it does not reach above 0, else `undecided`.
+interval: Student's t over seeds, or, where there are too few seeds or all are alike, the binomial
+distribution of the accuracy on so many test samples. The word follows from the interval alone:
+`holds` if it lies above 0, `does not hold` if it does not reach above 0, else `undecided`.
 """
 
 import math
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from figures.results import table
 
 CONFIDENCE = 0.95
 
@@ -40,9 +42,9 @@ class Effect:
         return "does not hold" if self.high <= 0 else "undecided"
 
     def __str__(self) -> str:
-        number = f"{self.value:+,.0f}" if abs(self.value) >= 10_000 else f"{self.value:+.4g}"
+        number = f"{self.value:+,.0f}" if abs(self.value) >= 1000 else f"{self.value:+.3g}"
         if self.low < self.high:
-            number += f" [{self.low:+.4g}, {self.high:+.4g}]"
+            number += f" [{self.low:+.3g}, {self.high:+.3g}]"
         return f"{self.what}: {number} {self.unit}".strip()
 
 
@@ -75,6 +77,17 @@ def over_seeds(what: str, values: Sequence[float], unit: str = "") -> Effect:
     return Effect(what, mean, mean - half, mean + half, unit)
 
 
+def above(what: str, accuracy: float, n: int, threshold: float) -> Effect:
+    """An accuracy on n samples less a threshold, with the exact interval of Clopper and Pearson.
+
+    Unlike the others it has a width even where no sample is wrong.
+    """
+    interval = stats.binomtest(round(accuracy * n), n).proportion_ci(CONFIDENCE, method="exact")
+    return Effect(
+        what, accuracy - threshold, interval.low - threshold, float(interval.high) - threshold
+    )
+
+
 def between_accuracies(what: str, a: float, n_a: int, b: float, n_b: int) -> Effect:
     """a - b, for accuracies on n_a and n_b independent samples."""
     return normal(what, a - b, a * (1 - a) / n_a + b * (1 - b) / n_b)
@@ -93,10 +106,10 @@ def exactly(what: str, value: float, unit: str = "") -> Effect:
 
 def claims_table(claims: Sequence[Claim]) -> str:
     """A Markdown table: each claim, its effects, its verdict."""
-    lines = ["| | claim | measured, with 95 % interval | verdict |", "| --- " * 4 + "|"]
-    lines += [
-        f"| {claim.number} | {claim.text} | {'; '.join(map(str, claim.effects))} "
-        f"| **{claim.verdict}** |"
-        for claim in claims
-    ]
-    return "\n".join(lines)
+    return table(
+        ("", "claim", f"measured, with {CONFIDENCE:.0%} interval", "verdict"),
+        [
+            (claim.number, claim.text, "; ".join(map(str, claim.effects)), f"**{claim.verdict}**")
+            for claim in claims
+        ],
+    )

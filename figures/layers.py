@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from figures.results import table
 from part2_cnn.model import CNN, layer_table
 
 IMAGE = (3, 32, 32)  # of CIFAR-10: channels, height, width
@@ -61,17 +62,22 @@ def total(name: str, costs: Sequence[LayerCost]) -> LayerCost:
 
 def layers_table(hidden_units: Sequence[int]) -> str:
     """A Markdown table of the CNN's layers, the MLP's, and the sums."""
-    lines = [
-        "| layer | output | parameters | fully connected | times as many "
-        "| multiply-adds an image | fully connected | times as many |",
-        "| --- " * 8 + "|",
-    ]
+    rows = []
     for net, costs in (("CNN", cnn_costs()), ("MLP", mlp_costs(hidden_units))):
-        for cost in (*costs, total(f"**{net}, whole**", costs)):
-            lines.append(
-                f"| {cost.name} | {cost.output} | {cost.parameters:,} | {cost.dense_parameters:,} "
-                f"| {cost.dense_parameters / cost.parameters:,.0f} | {cost.multiply_adds:,} "
-                f"| {cost.dense_multiply_adds:,} "
-                f"| {cost.dense_multiply_adds / cost.multiply_adds:,.0f} |"
+        rows += [
+            (
+                cost.name,
+                cost.output,
+                f"{cost.parameters:,}",
+                f"{cost.dense_parameters:,}",
+                f"{cost.dense_parameters / cost.parameters:,.0f}",
+                f"{cost.multiply_adds:,}",
+                f"{cost.dense_multiply_adds:,}",
+                f"{cost.dense_multiply_adds / cost.multiply_adds:,.0f}",
             )
-    return "\n".join(lines)
+            for cost in (*costs, total(f"**{net}, whole**", costs))
+        ]
+    against = ("fully connected", "times as many")
+    return table(
+        ("layer", "output", "parameters", *against, "multiply-adds an image", *against), rows
+    )

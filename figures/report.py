@@ -11,7 +11,7 @@ import numpy as np
 
 from figures.effects import CONFIDENCE, Claim, claims_table
 from figures.layers import layers_table
-from figures.results import PUBLISHED
+from figures.results import PUBLISHED, table
 from training.record import RunRecord
 
 TEMPLATE = Path(__file__).with_name("report.md.in")
@@ -94,21 +94,20 @@ def comparison_table(groups: Mapping[str, Sequence[RunRecord]]) -> str:
 
     mlp = PUBLISHED["mlp_pytorch_cifar10_report"][1]
     parameters = groups["cnn_report"][0].result["parameters"]
-    rows = [
+    facts = [
         ("MLP on CIFAR-10, test accuracy", mlp, ours("mlp_pytorch_cifar10_report"),
          ours("mlp_pytorch_cifar10_best")),
         ("CNN on CIFAR-10, test accuracy", None, ours("cnn_report"), ours("cnn_best")),
         ("CNN, parameters", 6_400_586, parameters, groups["cnn_best"][0].result["parameters"]),
         ("RNN, T = 5, test accuracy", None, ours("rnn_T5_report"), ours("rnn_length_best_T5")),
     ]  # fmt: skip
-    lines = ["| what | the report | ours, `report` | ours, `best` | gap of `report` |",
-             "| --- " * 5 + "|"]  # fmt: skip
-    for what, published, report, best in rows:
+    rows = []
+    for what, published, report, best in facts:
         form = (lambda x: f"{x:,}") if isinstance(report, int) else (lambda x: f"{x:.4f}")
         gap = "" if published is None else f"{report - published:+.4g}"
         given = "no number" if published is None else form(published)
-        lines.append(f"| {what} | {given} | {form(report)} | {form(best)} | {gap} |")
-    return "\n".join(lines)
+        rows.append((what, given, form(report), form(best), gap))
+    return table(("what", "the report", "ours, `report`", "ours, `best`", "gap of `report`"), rows)
 
 
 def figures_text(captions: Sequence[Caption]) -> str:

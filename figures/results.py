@@ -26,23 +26,33 @@ def by_name(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     return groups
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
 def results_table(records: Iterable[RunRecord]) -> str:
     """A Markdown table with one line for all seeds of a recipe, on a data set, with a model."""
-    lines = [
-        "| runs | parameters | seeds | test accuracy | from | to | to compare | epochs | seconds |",
-        "| --- " * 9 + "|",
-    ]
+    rows = []
     for name, runs in sorted(by_name(records).items()):
         accuracy = np.array([run.result["test_accuracy"] for run in runs])
         epochs = np.mean([run.result["epochs"] for run in runs])
         seconds = np.mean([run.result["seconds"] for run in runs])
-        lines.append(
-            f"| `{name}` | {runs[0].result['parameters']:,} | {len(runs)} "
-            f"| {accuracy.mean():.4f} | {accuracy.min():.4f} | {accuracy.max():.4f} "
-            f"| {_yardstick(name, runs[0])} "
-            f"| {epochs:.0f} | {seconds:.1f} |"
+        rows.append(
+            (
+                f"`{name}`",
+                f"{runs[0].result['parameters']:,}",
+                len(runs),
+                *(f"{each:.4f}" for each in (accuracy.mean(), accuracy.min(), accuracy.max())),
+                _yardstick(name, runs[0]),
+                f"{epochs:.0f}",
+                f"{seconds:.1f}",
+            )
         )
-    return "\n".join(lines)
+    head = ("runs", "parameters", "seeds", "test accuracy", "from", "to", "to compare", "epochs",
+            "seconds")  # fmt: skip
+    return table(head, rows)
 
 
 def lengths_table(records: Iterable[RunRecord]) -> str:
@@ -51,15 +61,11 @@ def lengths_table(records: Iterable[RunRecord]) -> str:
     for run in records:
         kind = run.path.name.rpartition("_T")[0]
         kinds.setdefault(kind, {}).setdefault(run.config["input_length"], []).append(run)
-    lines = [
-        "| runs | seeds | longest T, all seeds at least 0.99 | lowest accuracy there "
-        "| steps there | seconds a seed there | next T tried | mean accuracy there |",
-        "| --- " * 8 + "|",
-    ]
+    rows = []
     for kind, lengths in sorted(kinds.items()):
         longest = longest_learnt(lengths)
         if longest is None:
-            lines.append(f"| `{kind}` | | none | | | | {min(lengths)} | |")
+            rows.append((f"`{kind}`", "", "none", "", "", "", min(lengths), ""))
             continue
         runs = lengths[longest]
         lowest = min(run.result["test_accuracy"] for run in runs)
@@ -68,12 +74,22 @@ def lengths_table(records: Iterable[RunRecord]) -> str:
         seconds = max(run.result["seconds"] for run in runs) / together
         beyond = min(set(lengths) - set(range(longest + 1)), default=None)
         there = [run.result["test_accuracy"] for run in lengths[beyond]] if beyond else []
-        lines.append(
-            f"| `{kind}` | {len(runs)} | {longest:,} | {lowest:.4f} | {steps:,} "
-            f"| {seconds:.1f} | {f'{beyond:,}' if beyond else ''} "
-            f"| {f'{np.mean(there):.4f}' if there else ''} |"
+        rows.append(
+            (
+                f"`{kind}`",
+                len(runs),
+                f"{longest:,}",
+                f"{lowest:.4f}",
+                f"{steps:,}",
+                f"{seconds:.1f}",
+                f"{beyond:,}" if beyond else "",
+                f"{np.mean(there):.4f}" if there else "",
+            )
         )
-    return "\n".join(lines)
+    head = ("runs", "seeds", f"longest T, all seeds at least {LEARNT}", "lowest accuracy there",
+            "steps there", "seconds a seed there", "next T tried",
+            "mean accuracy there")  # fmt: skip
+    return table(head, rows)
 
 
 def longest_learnt(lengths: Mapping[int, Sequence[RunRecord]]) -> int | None:
@@ -102,7 +118,7 @@ def training_seconds(records: Iterable[RunRecord]) -> float:
 
 def in_words(seconds: float) -> str:
     """A length of time: 30 seconds, 90 minutes, 2.5 hours."""
-    if seconds < 60:
+    if seconds < 100:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
@@ -123,26 +139,34 @@ def _yardstick(name: str, run: RunRecord) -> str:
 def benchmark_table(path: Path) -> str:
     """A Markdown table of a benchmark's rows, and the machine that they were measured on."""
     content = json.loads(path.read_text())
-    lines = ["| what | ours | against | theirs | ratio | goal |", "| --- " * 6 + "|"]
-    for row in content["rows"]:
-        lines.append(
-            f"| {row['what']} | {row['ours']:.4g} {row['unit']} | {row['against']} "
-            f"| {row['theirs']:.4g} {row['unit']} | {row['ratio']:.3g} | {row['goal']} |"
+    rows = [
+        (
+            row["what"],
+            f"{row['ours']:.4g} {row['unit']}",
+            row["against"],
+            f"{row['theirs']:.4g} {row['unit']}",
+            f"{row['ratio']:.3g}",
+            row["goal"],
         )
+        for row in content["rows"]
+    ]
     repeats = content["machine"]["repeats"]
-    lines += ["", f"Medians of {repeats}, {machine_in_words(path)}."]
-    return "\n".join(lines)
+    return (
+        table(("what", "ours", "against", "theirs", "ratio", "goal"), rows)
+        + f"\n\nMedians of {repeats}, {machine_in_words(path)}."
+    )
 
 
 def faults_table(path: Path) -> str:
     """A Markdown table of the faults that were tried, as `tests.survival` left them."""
-    lines = ["| fault | tried | survived | |", "| --- " * 4 + "|"]
-    for rows in json.loads(path.read_text()).values():
-        lines += [
-            f"| {row['fault']} | {row['tried']:,} | {row['survived']:,} | {row['remark']} |"
-            for row in rows
-        ]
-    return "\n".join(lines)
+    tried = [row for rows in json.loads(path.read_text()).values() for row in rows]
+    return table(
+        ("fault", "tried", "survived", ""),
+        [
+            (row["fault"], f"{row['tried']:,}", f"{row['survived']:,}", row["remark"])
+            for row in tried
+        ],
+    )
 
 
 def machine_in_words(path: Path) -> str:

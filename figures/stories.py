@@ -74,7 +74,7 @@ def lengths(runs: Sequence[RunRecord]) -> str:
     return (
         f"The longest T at which every seed reaches {LEARNT}: {'; '.join(told)}. All vanilla RNNs "
         "here are the same formula with the same number of weights; they differ in where these "
-        "begin. Claims C7 and C8 rest on it."
+        "begin. Claim C7 rests on it."
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
 from figures.claims import all_claims
-from figures.effects import Claim, Effect, between_accuracies, exactly, over_seeds
+from figures.effects import Claim, Effect, above, between_accuracies, exactly, over_seeds
 from figures.experiments import CIRCLES_NOISE
 from figures.layers import cnn_costs, mlp_costs, total
 from figures.report import TEMPLATE, macro
@@ -27,6 +27,14 @@ def test_interval_over_seeds_is_students():
     # sqrt(2.5 / 5).
     assert effect.high - 3 == pytest.approx(2.776 * 0.5**0.5, abs=1e-3)
     assert effect.high - 3 == pytest.approx(3 - effect.low)
+
+
+def test_an_accuracy_without_a_mistake_still_has_an_interval():
+    effect = above("x", 1.0, 10_000, 0.99)
+    # With no mistake in n the interval of Clopper and Pearson ends at (alpha / 2) ** (1 / n).
+    assert effect.low == pytest.approx(0.025 ** (1 / 10_000) - 0.99)
+    assert effect.value == effect.high == pytest.approx(0.01)
+    assert above("x", 0.5, 10, 0.5).word == "undecided"
 
 
 def test_interval_between_accuracies():
