@@ -75,9 +75,9 @@ def _same_nets(records: Records) -> Claim:
         f"validation accuracy is {REACHED:.0%} of its best. Final accuracy, {difference}: "
         "the two end alike to a fraction of a percent. With each library's usual beginning (He's "
         "normal weights in NumPy, the uniform ones of nn.Linear in PyTorch) it is NumPy that on "
-        f"average arrives first. With equal weights and batches the two differ by {np.mean(lead):.3g} "
-        f"steps, and no validation loss differs by more than {gap:.2g}: the effect is the "
-        "initialisation's, not the library's."
+        "average arrives first. With equal weights and batches the two differ by "
+        f"{np.mean(lead):.3g} steps, and no validation loss differs by more than {gap:.2g}: the "
+        "effect is the initialisation's, not the library's."
     )
     text = "PyTorch's MLP converges in fewer steps than the NumPy MLP, to the same accuracy"
     return Claim("C1", text, tuple(effects), story)
