@@ -34,6 +34,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         raise pytest.UsageError(f"--submission: {submission} is no folder")
     if file and not file.parent.is_dir():
         raise pytest.UsageError(f"--gradescope: there is no folder {file.parent}")
+    if file and file.is_dir():
+        raise pytest.UsageError(f"--gradescope: {file} is a folder, name a file")
     return grader.main(submission.resolve(), file)
 
 

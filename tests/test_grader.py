@@ -190,9 +190,12 @@ def test_a_grader_that_is_stopped_leaves_the_points_won_until_then(tmp_path, mon
     assert "stopped before" in left["tests"][1]["output"]
 
 
-@pytest.mark.parametrize("option", ["--submission", "--gradescope"])
-def test_options_that_are_refused(option):
-    command = [sys.executable, "-m", "pytest", option, "/no/such/folder/x"]
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--submission", "/no/such/folder"), ("--gradescope", "/no/such/x"), ("--gradescope", "/")],
+)
+def test_options_that_are_refused(option, value):
+    command = [sys.executable, "-m", "pytest", option, value]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert option in done.stderr
