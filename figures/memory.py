@@ -18,7 +18,7 @@ SEQUENCES = 500
 SEED = 11
 
 
-def measure_memory(run: RunRecord, *, data_dir: str | None = None, quick: bool = False) -> str:
+def measure_memory(run: RunRecord, *, data_dir: str | None = None) -> str:
     """How far gradients reach and the first digit stays, as the text of a CSV file.
 
     For each step t: the norm of d loss / d h_t, and the share of the variance of h_t that the
@@ -26,7 +26,7 @@ def measure_memory(run: RunRecord, *, data_dir: str | None = None, quick: bool =
 
     Args:
         run: a finished run of the vanilla RNN that still has its weights.
-        data_dir, quick: not needed; every measure takes them.
+        data_dir: not needed; every measure takes it.
     """
     x, y = draw_palindromes(SEQUENCES, run.config["input_length"], SEED)
     nets = initial_net(run), load_net(run)

@@ -15,6 +15,7 @@ from figures.experiments import Experiment
 from figures.memory import MEMORY_FILE, measure_memory
 from figures.results import training_seconds
 from figures.shifts import SHIFTS_FILE, measure_shifts
+from figures.small_cifar10 import write_small_cifar10
 from training.errors import UsageError
 from training.record import CONFIG, HISTORY, RESULT, read_run, write_whole
 from training.script import ROOT
@@ -34,6 +35,8 @@ def retrain(
 ) -> None:
     """Train every run, or group of runs, in a process of its own and replace its record.
 
+    Quick ones have few steps and a small part of CIFAR-10.
+
     The longest come first, as far as old records tell. All that is trained stays in `work` until
     the last run is whole, so that a call that was interrupted goes on where it was.
 
@@ -43,13 +46,17 @@ def retrain(
     groups: dict[str, list[Experiment]] = {}
     for run in runs:
         groups.setdefault(run.group or run.record, []).append(run)
+    images = ["--data_dir", data_dir] if data_dir else []
+    if quick and any(run.needs_images for run in runs):
+        data_dir = str(write_small_cifar10(work / "cifar10", data_dir))
+        images = ["--data_dir", data_dir, "--cifar10_md5", "skip"]
 
     def renew(name: str) -> str:
-        folders = _train(groups[name], work / name, jobs, quick, data_dir)
+        folders = _train(groups[name], work / name, jobs, quick, images)
         for run, folder in zip(groups[name], folders, strict=True):
             for measure in run.measures:
                 if not (folder / measure).exists():
-                    text = MEASURES[measure](read_run(folder), data_dir=data_dir, quick=quick)
+                    text = MEASURES[measure](read_run(folder), data_dir=data_dir)
                     write_whole(folder / measure, text)
             keep_record(folder, records / run.record, run.measures)
         return name
@@ -78,15 +85,19 @@ def _took(group: Sequence[Experiment], records: Path) -> float:
 
 
 def _train(
-    group: Sequence[Experiment], folder: Path, jobs: int, quick: bool, data_dir: str | None
+    group: Sequence[Experiment], folder: Path, jobs: int, quick: bool, images: Sequence[str]
 ) -> list[Path]:
-    """Train one run, or several seeds at once; returns their folders."""
+    """Train one run, or several seeds at once; returns their folders.
+
+    Args:
+        images: flags that say where CIFAR-10 lies.
+    """
     first = group[0]
     flags = [*first.flags, *(first.quick if quick else ())]
     if first.group:
         flags += ["--n_seeds", str(len(group))]
-    elif data_dir and first.needs_images:
-        flags += ["--data_dir", data_dir]
+    elif first.needs_images:
+        flags += images
     command = [sys.executable, str(ROOT / first.script), *flags, "--quiet", "--resume"]
     environment = dict(os.environ)
     if jobs > 1:  # runs side by side must not fight for the same cores

@@ -16,24 +16,21 @@ SHIFTS = range(9)  # pixels
 LARGEST_SEEN = 4  # pixels: how far a random crop moves a training image at most
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
 CNN_IMAGES = 2000  # of 10,000, which take the CNN many times as long as the MLP
-QUICK_IMAGES = 100
 COLUMNS = ("shift", "direction", "images", "test_accuracy")
 
 
-def measure_shifts(run: RunRecord, *, data_dir: str | None = None, quick: bool = False) -> str:
+def measure_shifts(run: RunRecord, *, data_dir: str | None = None) -> str:
     """The test accuracy of a run's net at each shift in each direction, as the text of a CSV file.
 
     Args:
-        run: a finished run of the PyTorch MLP or the CNN that still has its weights.
-        quick: ask about the first 100 test images alone; else the CNN is asked about the first
-            2,000, the MLP about all.
+        run: a finished run of the PyTorch MLP, which is asked about all test images, or of the CNN,
+            which is asked about the first 2,000; it still has its weights.
     """
     dataset = load_dataset(
         run.config["dataset"], data_dir=data_dir, check_md5=run.config["cifar10_md5"] == "check"
     )
     net = _load_net(run, dataset)
-    n_images = len(dataset.x_test) if is_mlp(run) else CNN_IMAGES
-    n_images = QUICK_IMAGES if quick else n_images
+    n_images = None if is_mlp(run) else CNN_IMAGES
     images, labels = dataset.x_test[:n_images], dataset.y_test[:n_images]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -13,7 +13,7 @@ REPORT = {
     "average_decay": 0.0,
     "batch_size": (64,),
     "image_sizes": (32,),
-    "max_epochs": 12,
+    "max_epochs": 16,
     "eval_freq": None,
     "patience": 5,
     "augment": True,

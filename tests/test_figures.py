@@ -85,13 +85,14 @@ def test_cifar10_report_records_keep_every_fixed_fact():
         assert run.config.items() >= fixed.items()
 
 
-def test_cnn_report_record_keeps_every_fixed_fact():
+def test_cnn_report_record_keeps_every_fixed_fact_and_reaches_its_goal():
     (run,) = records("cnn_report")
     fixed = {"optimizer": "adam", "augment": True, "dropout": 0.5, "image_sizes": [32],
              "label_smoothing": 0.0, "mixup": 0.0, "average_decay": 0.0, "views": 1}  # fmt: skip
     assert run.config.items() >= fixed.items()
     assert run.config["patience"] > 0
     assert run.result["parameters"] == 6_400_586
+    assert run.result["test_accuracy"] >= 0.85
 
 
 def test_rnn_report_records_know_five_digits_almost_perfectly():
@@ -233,6 +234,29 @@ def test_retraining_that_was_interrupted_does_not_begin_anew(tmp_path):
     assert list(work.iterdir()) == []
     retrain([first], work, kept, **settings)
     assert read_run(kept / first.record).result["seconds"] < 12345
+
+
+def test_quick_figures_are_marked_and_leave_the_records_alone(
+    run_main, tmp_path, monkeypatch, real_cifar10
+):
+    monkeypatch.setattr(regenerate, "QUICK_DIR", tmp_path)
+    code, out, err = run_main(
+        regenerate.main, "regenerate.py", "--quick", "--only", "2", "cnn_best", "--format", "png",
+        "--data_dir", real_cifar10,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    names = ("figure2.png", "figure2.txt", "cnn_best.png", "cnn_best.txt")
+    assert out.splitlines() == [str(tmp_path / name) for name in names]
+    assert "Shortened runs." in (tmp_path / "cnn_best.txt").read_text()
+    run = read_run(tmp_path / "records" / "cnn_best_seed0")
+    assert run.result["epochs"] == 2
+    assert run.config["data_dir"] is None
+    small = load_dataset(
+        "cifar10", data_dir=str(tmp_path / "retrain" / "cifar10"), check_md5=False, seed=0
+    )
+    whole = load_dataset("cifar10", data_dir=str(real_cifar10), seed=0)
+    assert len(small.x_train) + len(small.x_val) == 5 * len(small.x_test)
+    assert (small.x_test == whole.x_test[: len(small.x_test)]).all()
 
 
 @pytest.mark.parametrize("flags", [("--only", "9"), ("--jobs", "0"), ("--format", "bmp")])
