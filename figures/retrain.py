@@ -80,8 +80,10 @@ def retrain(
 
 def _took(group: Sequence[Experiment], records: Path) -> float:
     """Seconds that a group took when it was last trained; 0 if there is no telling."""
-    folders = [records / run.record for run in group]
-    return training_seconds(read_run(f) for f in folders if (f / RESULT).exists())
+    try:
+        return training_seconds(read_run(records / run.record) for run in group)
+    except UsageError:  # there is none, or it is broken and about to be replaced
+        return 0.0
 
 
 def _train(
