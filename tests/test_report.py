@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.toy import DEFAULT_NOISE, bayes_accuracy
-from figures import regenerate
+from figures import regenerate, stories
 from figures.claims import all_claims
 from figures.effects import Claim, Effect, above, between_accuracies, exactly, over_seeds
 from figures.experiments import CIRCLES_NOISE
@@ -105,6 +106,20 @@ def test_seeds_that_were_trained_at_once_took_their_time_once():
 )
 def test_times_in_words(seconds, words):
     assert in_words(seconds) == words
+
+
+def test_the_words_bear_runs_that_fell_short():
+    def run(accuracy: float) -> RunRecord:
+        config = {"cell": "lstm", "input_length": 7}
+        validation = np.array([accuracy / 2, accuracy])
+        history = {"val_accuracy": validation, "seconds": np.array([1.0, 30.0])}
+        return RunRecord(
+            Path("x_seed0"), config, history, {"test_accuracy": accuracy, "seconds": 9}
+        )
+
+    assert "LSTM: none (of up to 7 that were tried)" in stories.lengths([run(0.5)])
+    assert "best reaches never" in stories.cnn_best([run(0.9), run(0.8)])
+    assert "best reaches after 30 seconds" in stories.cnn_best([run(0.8), run(0.9)])
 
 
 def test_written_files_are_those_of_the_records():
