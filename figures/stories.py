@@ -98,11 +98,11 @@ def cnn_best(runs: Sequence[RunRecord]) -> str:
     accuracies = [run.result["test_accuracy"] for run in runs]
     goal = report.history["val_accuracy"].max()
     passed = best.history["seconds"][best.history["val_accuracy"] >= goal]
-    after = f"after {in_words(passed[0])}" if len(passed) else "never"
+    reaches = f"reaches after {in_words(passed[0])}" if len(passed) else "never reaches"
     return (
         f"With the same net recipe report ends at a test accuracy of {accuracies[0]:.4f}, recipe "
         f"best at {accuracies[1]:.4f}. The highest validation accuracy of report, which took "
-        f"{in_words(report.result['seconds'])}, best reaches {after}."
+        f"{in_words(report.result['seconds'])}, best {reaches}."
     )
 
 

@@ -113,12 +113,13 @@ def test_the_words_bear_runs_that_fell_short():
         config = {"cell": "lstm", "input_length": 7}
         validation = np.array([accuracy / 2, accuracy])
         history = {"val_accuracy": validation, "seconds": np.array([1.0, 30.0])}
+        result = {"test_accuracy": accuracy, "seconds": 9}
         return RunRecord(
             Path("x_seed0"), config, history, {"test_accuracy": accuracy, "seconds": 9}
         )
 
     assert "LSTM: none (of up to 7 that were tried)" in stories.lengths([run(0.5)])
-    assert "best reaches never" in stories.cnn_best([run(0.9), run(0.8)])
+    assert "best never reaches" in stories.cnn_best([run(0.9), run(0.8)])
     assert "best reaches after 30 seconds" in stories.cnn_best([run(0.8), run(0.9)])
 
 
