@@ -114,9 +114,7 @@ def test_the_words_bear_runs_that_fell_short():
         validation = np.array([accuracy / 2, accuracy])
         history = {"val_accuracy": validation, "seconds": np.array([1.0, 30.0])}
         result = {"test_accuracy": accuracy, "seconds": 9}
-        return RunRecord(
-            Path("x_seed0"), config, history, {"test_accuracy": accuracy, "seconds": 9}
-        )
+        return RunRecord(Path("x_seed0"), config, history, result)
 
     assert "LSTM: none (of up to 7 that were tried)" in stories.lengths([run(0.5)])
     assert "best never reaches" in stories.cnn_best([run(0.9), run(0.8)])
