@@ -97,7 +97,7 @@ def texts(records: Path) -> tuple[dict[str, str], dict[Path, str]]:
         shown = [by_record[run.record] for run in picture.runs]
         took = in_words(training_seconds(shown)) if shown else ""
         captions.append(Caption(stem(name), name, picture.title, picture.story(shown), took))
-    hardware = machine_in_words(BENCHMARKS["speeds of part 1"])
+    hardware = "; ".join(dict.fromkeys(map(machine_in_words, BENCHMARKS.values())))
     return sections, {
         ROOT / "REPORT.md": report(
             sections, groups, claims, captions, hardware, in_words(training_seconds(runs))
