@@ -110,11 +110,13 @@ def test_numpy_mlp(rng, linears_of, numeric_gradient):
     shapes = [layer.params["weight"].shape for layer in layers]
     assert shapes == [(5, 8), (8, 6), (6, 3)]
     for layer in layers:
-        layer.params["bias"][...] = rng.normal(size=layer.params["bias"].shape)
+        for values in layer.params.values():
+            values[...] = rng.normal(size=values.shape)
     h = x
     for layer in layers[:-1]:
         h = np.maximum(h @ layer.params["weight"] + layer.params["bias"], 0)
     expected = h @ layers[-1].params["weight"] + layers[-1].params["bias"]
+    assert (expected < 0).any()  # else a ReLU after the logits would not show
     np.testing.assert_allclose(net.forward(x), expected, **CLOSE)
 
     def loss() -> float:
