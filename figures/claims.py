@@ -113,23 +113,17 @@ def _cnn_better(records: Records) -> Claim:
     whole = between_accuracies(
         "the CNN's accuracy less the MLP's", cnn.mean(), TEST_IMAGES, mlp.mean(), TEST_IMAGES
     )
-    cnn_short, mlp_short = (records(f"{net}_short_augmented") for net in ("cnn", "mlp_pytorch"))
-    short = over_seeds(
-        "the same after a few minutes",
-        [
-            a.result["test_accuracy"] - b.result["test_accuracy"]
-            for a, b in zip(cnn_short, mlp_short, strict=True)
-        ],
-    )
+    names = {"CNN": "cnn_short_augmented", "MLP": "mlp_pytorch_short_augmented"}
+    shortened = {net: records.accuracies(name) for net, name in names.items()}
+    short = over_seeds("the same after a few minutes", shortened["CNN"] - shortened["MLP"])
     told = " and ".join(
-        f"{np.mean([run.result['test_accuracy'] for run in runs]):.4f} (the {net}, "
-        f"{runs[0].result['epochs']:g} epochs)"
-        for net, runs in (("CNN", cnn_short), ("MLP", mlp_short))
+        f"{shortened[net].mean():.4f} (the {net}, {records(name)[0].result['epochs']:g} epochs)"
+        for net, name in names.items()
     )
     story = (
         f"Recipe report: CNN {cnn.mean():.4f} ({len(cnn)} seed), MLP {mlp.mean():.4f} "
         f"({len(mlp)} seeds); the interval is for {TEST_IMAGES:,} test images. Shortened to a few "
-        f"minutes, {len(cnn_short)} seeds of each, paired by seed: {told}. Recipe best: "
+        f"minutes, {len(shortened['CNN'])} seeds of each, paired by seed: {told}. Recipe best: "
         f"{best[0]:.4f} against {best[1]:.4f}."
     )
     return Claim("C3", "The CNN beats the MLP on CIFAR-10", (whole, short), story)
@@ -157,7 +151,7 @@ def _cnn_smaller(records: Records) -> Claim:
     return Claim("C4", text, (effect,), story)
 
 
-def _kept(records: Records, name: str) -> tuple[np.ndarray, int]:
+def _shifted(records: Records, name: str) -> tuple[np.ndarray, int]:
     """Accuracies (n_seeds, n_shifts) on shifted test images, over all directions; how many."""
     measured = [read_shifts(run.path) for run in records(name)]
     return np.stack([accuracy.mean(1) for _, accuracy, _ in measured]), measured[0][2]
@@ -166,7 +160,7 @@ def _kept(records: Records, name: str) -> tuple[np.ndarray, int]:
 def _shifts(records: Records) -> Claim:
     at = LARGEST_SEEN
     (cnn, n_cnn), (mlp, n_mlp) = (
-        _kept(records, f"{net}_report") for net in ("cnn", "mlp_pytorch_cifar10")
+        _shifted(records, f"{net}_report") for net in ("cnn", "mlp_pytorch_cifar10")
     )
     cnn, mlp = cnn.mean(0), mlp.mean(0)
     # Both accuracies of a loss are on the same images, which makes its error smaller than this.
@@ -175,7 +169,7 @@ def _shifts(records: Records) -> Claim:
     effects = [normal(f"{what}, recipe report", (mlp[0] - mlp[at]) - (cnn[0] - cnn[at]), variance)]
     told = []
     for kind, training in (("augmented", "with crops"), ("plain", "without crops")):
-        short = {net: _kept(records, f"{net}_short_{kind}")[0] for net in ("cnn", "mlp_pytorch")}
+        short = {net: _shifted(records, f"{net}_short_{kind}")[0] for net in ("cnn", "mlp_pytorch")}
         lost = {net: accuracy[:, 0] - accuracy[:, at] for net, accuracy in short.items()}
         effects.append(over_seeds(f"short runs {training}", lost["mlp_pytorch"] - lost["cnn"]))
         told.append(

@@ -9,7 +9,7 @@ from string import Template
 
 import numpy as np
 
-from figures.effects import CONFIDENCE, Claim, claims_table
+from figures.effects import CONFIDENCE, Claim
 from figures.layers import layers_table
 from figures.results import PUBLISHED, table
 from training.record import RunRecord
@@ -149,7 +149,7 @@ def report(
         comparison=comparison_table(groups),
         results=tables["results"],
         lengths=tables["lengths"],
-        claims=claims_table(claims),
+        claims=tables["claims"],
         stories=stories,
         layers=layers_table(groups["mlp_pytorch_cifar10_report"][0].config["dnn_hidden_units"]),
         figures=figures_text(captions),
