@@ -3,21 +3,24 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures test benchmark faults clean
+.PHONY: figures test test-all benchmark faults clean
 
-figures: $(VENV)/installed  ## train the toy nets for real and draw every figure
+figures: $(VENV)/installed  ## train the toy nets, draw every figure into runs/figures/
 	$(BIN)/python figures/regenerate.py --retrain 2 3
 
-test: $(VENV)/installed  ## the grade
+test: $(VENV)/installed  ## the tests
 	$(BIN)/python -m pytest
 
-benchmark: $(VENV)/installed  ## the speeds in the README; nothing else should be running
+test-all: test  ## and those marked slow
+	$(BIN)/python -m pytest -m slow
+
+benchmark: $(VENV)/installed  ## the speeds in docs/speed.md; nothing else should be running
 	$(BIN)/python tests/benchmarks/part1.py
 	$(BIN)/python tests/benchmarks/part2.py
 	$(BIN)/python tests/benchmarks/part3.py
 
-faults: $(VENV)/installed  ## the table of faults in the README; an hour
-	$(BIN)/python -m tests.survival
+faults: $(VENV)/installed  ## the table of faults in docs/reliability.md; an hour
+	$(BIN)/python -m tests.faults
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,19 +1,19 @@
-"""Every data set of the coursework, behind one door: `load_dataset`."""
+"""Every data set of the coursework, by name: `load_dataset`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from data import cifar10, toy
-from data.errors import DataError
 
-__all__ = ["DATASETS", "SPLITS", "DataError", "Dataset", "load_dataset"]
+class DataError(ValueError):
+    """Missing, broken or contradictory data, or a request that no data set can serve."""
+
 
 SPLITS = ("train", "val", "test")
-DATASETS = (*toy.NAMES, "cifar10")
+DATASETS = ("moons", "circles", "cifar10")
 TOY_VALIDATION_SHARE = 0.2  # of all samples; the test share is the same
-MOST_TRAIN_EVALUATED = 5000  # training samples, not augmented: as many as validate for CIFAR-10
+MAX_TRAIN_EVALUATED = 5000  # training samples, not augmented: as many as CIFAR-10's validation set
 CIFAR10_VALIDATION_SHARE = 0.1  # of the training set: 5,000 of 50,000
 
 
@@ -49,9 +49,9 @@ class Dataset:
         return getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
 
     def evaluated(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """What a run is judged on, by split: of the training samples the first 5,000 at most."""
+        """What a net is evaluated on, by split: at most the first 5,000 of the training samples."""
         splits = {name: self.split(name) for name in SPLITS}
-        splits["train"] = tuple(array[:MOST_TRAIN_EVALUATED] for array in splits["train"])
+        splits["train"] = tuple(array[:MAX_TRAIN_EVALUATED] for array in splits["train"])
         return splits
 
     def head(self, n: int) -> "Dataset":
@@ -68,21 +68,16 @@ def load_dataset(
     noise: float | None = None,
     data_dir: str | Path | None = None,
     cifar10_url: str | None = None,
-    check_md5: bool = True,
 ) -> Dataset:
-    """Load a data set and split off what training must not see.
+    """Load a data set and split it into training, validation and test samples.
 
     Args:
         name: `moons`, `circles` or `cifar10`.
         seed: draws the toy sets; chooses which training images of CIFAR-10 become validation.
-        n_samples: toy sets: samples in all, of which 60 % train, 20 % validate and 20 % test
-            (default 5000). CIFAR-10: keep this many training images, validation included
-            (default all); the test set stays whole.
-        noise: toy sets: standard deviation of the Gaussian noise (default 0.2 for moons, 0.1 for
-            circles). CIFAR-10 has none.
-        data_dir: CIFAR-10: the folder to read it from, see `data.cifar10.load_cifar10`.
-        cifar10_url: CIFAR-10: a mirror of the archive.
-        check_md5: CIFAR-10: refuse anything but the published files.
+        n_samples: toy sets: samples in all (default 5000), 60 % to train, 20 % to validate and
+            20 % to test on. CIFAR-10: training images to keep, validation included (default all).
+        noise: toy sets: standard deviation of the Gaussian noise (default: moons 0.2, circles 0.1).
+        data_dir, cifar10_url: CIFAR-10: where to read it, see `data.cifar10.load_cifar10`.
 
     Raises:
         DataError: an unknown name, an argument out of range, or data that is missing or broken.
@@ -92,7 +87,9 @@ def load_dataset(
     if name == "cifar10":
         if noise is not None:
             raise DataError("--noise is for moons and circles; CIFAR-10 takes none")
-        return _cifar10(seed, n_samples, data_dir, cifar10_url, check_md5)
+        return _cifar10(seed, n_samples, data_dir, cifar10_url)
+    from data import toy  # here, as below: each data set imports no more than it needs
+
     points, labels = toy.make_toy(
         name,
         seed=seed,
@@ -106,13 +103,14 @@ def load_dataset(
     return Dataset(name, x[0], y[0], x[1], y[1], x[2], y[2], classes)
 
 
-def _cifar10(seed, n_samples, data_dir, url, check_md5) -> Dataset:
-    x, y, x_test, y_test = cifar10.load_cifar10(data_dir, url=url, check_md5=check_md5)
+def _cifar10(seed: int, n_samples: int | None, data_dir, url: str | None) -> Dataset:
+    from data import cifar10
+
+    x, y, x_test, y_test = cifar10.load_cifar10(data_dir, url=url)
     if n_samples is not None and not 10 <= n_samples <= len(x):
         raise DataError(f"--n_samples: {n_samples} is out of range, choose from 10 to {len(x)}")
     order = np.random.default_rng(seed).permutation(len(x))[:n_samples]
     n_val = max(1, int(len(order) * CIFAR10_VALIDATION_SHARE))
     val, train = order[:n_val], order[n_val:]
-    return Dataset(
-        "cifar10", x[train], y[train], x[val], y[val], x_test, y_test, cifar10.CLASS_NAMES
-    )
+    arrays = x[train], y[train], x[val], y[val], x_test, y_test
+    return Dataset("cifar10", *arrays, cifar10.CLASS_NAMES)

@@ -1,1 +1,1 @@
-"""The pictures of the report, and the runs they are drawn from."""
+"""The figures of REPORT.md, and the runs they are drawn from."""

@@ -1,9 +1,9 @@
-"""What an experiment says of a claim: effects with their intervals, and the word they give.
+"""What an experiment says about a claim: effects with intervals, and the verdict.
 
-An effect is written so that it is positive if the claim is right. It comes with a 95 % confidence
-interval: Student's t over seeds, or, where there are too few seeds or all are alike, the binomial
-distribution of the accuracy on so many test samples. The word follows from the interval alone:
-`holds` if it lies above 0, `does not hold` if it does not reach above 0, else `undecided`.
+An effect is positive if the claim is right. Its 95 % confidence interval is Student's t over seeds,
+or, where there are too few seeds or all are alike, that of the accuracy on so many test samples.
+The verdict follows from the interval alone: `holds` if it lies above 0, `does not hold` if it does
+not reach above 0, else `undecided`.
 """
 
 import math
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from figures.results import table
-
 CONFIDENCE = 0.95
+VERDICTS = ("does not hold", "undecided", "holds")  # from the worst to the best
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,7 @@ class Effect:
     """A measured difference, positive if the claim is right.
 
     Attributes:
-        what: was measured.
         value, low, high: with the ends of the 95 % confidence interval; equal if nothing is random.
-        unit: of all three.
     """
 
     what: str
@@ -35,11 +32,9 @@ class Effect:
     unit: str = ""
 
     @property
-    def word(self) -> str:
-        """What the interval says of the claim."""
-        if self.low > 0:
-            return "holds"
-        return "does not hold" if self.high <= 0 else "undecided"
+    def verdict(self) -> str:
+        """What the interval says about the claim."""
+        return "holds" if self.low > 0 else "undecided" if self.high > 0 else "does not hold"
 
     def __str__(self) -> str:
         number = f"{self.value:+,.0f}" if abs(self.value) >= 1000 else f"{self.value:+.3g}"
@@ -50,23 +45,22 @@ class Effect:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, the effects that decide on it, and what the data say beside.
-
-    Attributes:
-        effects: all must hold for the claim to hold.
-        story: what was done and found, with all numbers filled in.
-    """
+    """A claim, its effects, which must all hold, and their discussion with all numbers."""
 
     number: str
     text: str
     effects: tuple[Effect, ...]
-    story: str
+    discussion: str
+
+    @property
+    def measured(self) -> str:
+        """All effects in one line."""
+        return "; ".join(map(str, self.effects))
 
     @property
     def verdict(self) -> str:
-        """One word (or three): the worst of the effects'."""
-        words = {effect.word for effect in self.effects}
-        return next(w for w in ("does not hold", "undecided", "holds") if w in words)
+        """The worst of the effects' verdicts."""
+        return min((effect.verdict for effect in self.effects), key=VERDICTS.index)
 
 
 def over_seeds(what: str, values: Sequence[float], unit: str = "") -> Effect:
@@ -78,14 +72,13 @@ def over_seeds(what: str, values: Sequence[float], unit: str = "") -> Effect:
 
 
 def above(what: str, accuracy: float, n: int, threshold: float) -> Effect:
-    """An accuracy on n samples less a threshold, with the exact interval of Clopper and Pearson.
+    """An accuracy on n samples minus a threshold, with the exact interval of Clopper and Pearson.
 
     Unlike the others it has a width even where no sample is wrong.
     """
     interval = stats.binomtest(round(accuracy * n), n).proportion_ci(CONFIDENCE, method="exact")
-    return Effect(
-        what, accuracy - threshold, interval.low - threshold, float(interval.high) - threshold
-    )
+    low, high = float(interval.low), float(interval.high)
+    return Effect(what, accuracy - threshold, low - threshold, high - threshold)
 
 
 def between_accuracies(what: str, a: float, n_a: int, b: float, n_b: int) -> Effect:
@@ -94,22 +87,11 @@ def between_accuracies(what: str, a: float, n_a: int, b: float, n_b: int) -> Eff
 
 
 def normal(what: str, value: float, variance: float) -> Effect:
-    """A difference whose error has the given variance."""
+    """A difference whose error is normal with the given variance."""
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(variance)
     return Effect(what, value, value - half, value + half)
 
 
 def exactly(what: str, value: float, unit: str = "") -> Effect:
-    """A difference that no chance enters."""
+    """A difference without randomness."""
     return Effect(what, value, value, value, unit)
-
-
-def claims_table(claims: Sequence[Claim]) -> str:
-    """A Markdown table: each claim, its effects, its verdict."""
-    return table(
-        ("", "claim", f"measured, with {CONFIDENCE:.0%} interval", "verdict"),
-        [
-            (claim.number, claim.text, "; ".join(map(str, claim.effects)), f"**{claim.verdict}**")
-            for claim in claims
-        ],
-    )

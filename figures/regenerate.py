@@ -1,9 +1,10 @@
-"""Draw the report's figures from recorded runs, and train these runs anew when asked.
+"""Draw the figures of REPORT.md from recorded runs, and train these runs anew when asked.
 
-python figures/regenerate.py                      every figure, from figures/records/
-python figures/regenerate.py --only 2 3           these two
-python figures/regenerate.py --retrain 2 3        train what these two show, then draw all
-python figures/regenerate.py --quick              everything in small, into runs/quick/
+python figures/regenerate.py                    draw every figure from its records, to runs/figures/
+python figures/regenerate.py --only 2 3         these two
+python figures/regenerate.py --retrain 2 3      train what these two show, then draw all
+python figures/regenerate.py --update           rewrite figures/output/, REPORT.md and the tables
+python figures/regenerate.py --quick            everything in small, to runs/quick/
 """
 
 import sys
@@ -12,159 +13,115 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import DataError
+from figures import report
+from figures.catalogue import ReportFigure, figures, stem
 from figures.claims import all_claims
-from figures.effects import Claim, claims_table
-from figures.pictures import Picture, pictures, stem
-from figures.report import Caption, as_json, as_latex, numbers, report
-from figures.results import (
-    benchmark_table,
-    by_name,
-    faults_table,
-    in_words,
-    lengths_table,
-    machine_in_words,
-    results_table,
-    training_seconds,
-    update_readme,
-)
+from figures.experiments import Records
 from figures.retrain import retrain
-from training.curves import FORMATS, save_figure
-from training.flags import Parser, number
-from training.record import RunRecord, read_run, write_whole
-from training.script import ROOT, one_line_errors
+from training import UsageError
+from training.cli import ROOT, run_cli
+from training.flags import Parser, folder, number
+from training.plotting import FORMATS, save_figure, style
+from training.runs import write_atomically
 
-HERE = Path(__file__).resolve().parent
-RETRAIN_DIR = ROOT / "runs" / "retrain"  # where runs live until they are whole
-QUICK_DIR = ROOT / "runs" / "quick"
-BENCHMARKS = {  # by the section of the README that shows them
-    "speeds of part 1": ROOT / "tests" / "benchmarks" / "part1.json",
-    "speeds of part 2": ROOT / "tests" / "benchmarks" / "part2.json",
-    "speeds of part 3": ROOT / "tests" / "benchmarks" / "part3.json",
+BENCHMARKS = {  # by the section that shows them
+    f"speeds of part {n}": ROOT / "tests" / "benchmarks" / f"part{n}.json" for n in (1, 2, 3)
 }
-FAULTS = ROOT / "tests" / "survival" / "survival.json"
-SWEEPS = ("rnn_hidden", "rnn_length", "rnn_limits")  # too many lines for a table; see the figures
+FAULTS = ROOT / "tests" / "faults" / "faults.json"
+SECTIONS = ("results", "faults", *BENCHMARKS)  # of README.md and docs/
 
 
 def draw(
-    name: str, picture: Picture, records: Path, out: Path, formats: Sequence[str], quick: bool
+    name: str, figure: ReportFigure, records: Records, out: Path, formats: Sequence[str], note: str
 ) -> list[Path]:
-    """Draw one figure and write its caption, which names the runs it shows."""
-    runs = [read_run(records / run.record) for run in picture.runs]
-    figure = picture.draw(runs)
-    if quick:
-        figure.text(0.5, 0.5, "QUICK", fontsize=40, color="grey", alpha=0.3, ha="center")
+    """Draw one figure with a note across it; write its caption, which names the runs it shows."""
+    groups = [records.read(experiment) for experiment in figure.experiments]
     path = out / stem(name)
-    lines = [picture.title + (" Shortened runs." if quick else "")]
-    lines += [
-        f"{record.path.name}: test accuracy {record.result['test_accuracy']:.4f} at epoch "
-        f"{record.result['best_epoch']:g} of {record.result['epochs']:g}; {run.command}"
-        for record, run in zip(runs, picture.runs, strict=True)
-    ]
-    written = save_figure(figure, path, formats)
+    with style():
+        drawn = figure.draw(groups)
+        drawn.text(0.5, 0.5, note, fontsize=40, color="grey", alpha=0.3, ha="center")
+        written = save_figure(drawn, path, formats)
+    lines = [f"{figure.title} {note}".strip()]
+    for group in groups:
+        for run in group.runs:
+            result, seed = run.result, run.config["seed"]
+            accuracy = f"seed {seed}: test accuracy {result['test_accuracy']:.4f}"
+            epochs = f"at epoch {result['best_epoch']:g} of {result['epochs']:g}"
+            command = group.experiment.command(seed)
+            lines.append(f"{group.experiment.group}, {accuracy} {epochs}; {command}")
     caption = path.with_suffix(".txt")
-    write_whole(caption, "\n".join(lines) + "\n")
+    write_atomically(caption, "\n".join(lines) + "\n")
     return [*written, caption]
 
 
-def tables(runs: Sequence[RunRecord], claims: Sequence[Claim]) -> dict[str, str]:
-    """The README's tables of numbers, by their section."""
-    alone = [run for run in runs if not run.path.name.startswith(SWEEPS)]
-    lengths = [run for run in runs if run.path.name.startswith("rnn_length")]
-    return {
-        "results": results_table(alone),
-        "lengths": lengths_table(lengths),
-        "claims": claims_table(claims),
-        "faults": faults_table(FAULTS),
-        **{section: benchmark_table(path) for section, path in BENCHMARKS.items()},
-    }
+def texts(records: Records) -> tuple[dict[str, str], dict[str, str]]:
+    """The sections of README.md and docs/, and the whole files, by their names."""
+    claims = all_claims(records)
+    sections = {name: report.benchmark_table(path) for name, path in BENCHMARKS.items()}
+    sections["results"] = report.readme_table(records)
+    sections["faults"] = report.faults_table(FAULTS)
+    page = report.report(records, claims, figures(), BENCHMARKS.values())
+    names = "REPORT.md", "figures/output/results.json", "figures/output/results.tex"
+    return sections, dict(zip(names, (page, *report.exports(records, claims)), strict=True))
 
 
-def texts(records: Path) -> tuple[dict[str, str], dict[Path, str]]:
-    """All that is written from the records.
-
-    Returns:
-        the README's tables by their section; and the report, and its numbers for other programs, by
-        the file that each is written to.
-    """
-    runs = [read_run(path) for path in sorted(records.iterdir()) if path.is_dir()]
-    groups, claims = by_name(runs), all_claims(records)
-    sections = tables(runs, claims)
-    found = numbers(groups, claims)
-    by_record = {run.path.name: run for run in runs}
-    captions = []
-    for name, picture in pictures().items():
-        shown = [by_record[run.record] for run in picture.runs]
-        took = in_words(training_seconds(shown)) if shown else ""
-        captions.append(Caption(stem(name), name, picture.title, picture.story(shown), took))
-    hardware = "; ".join(dict.fromkeys(map(machine_in_words, BENCHMARKS.values())))
-    return sections, {
-        ROOT / "REPORT.md": report(
-            sections, groups, claims, captions, hardware, in_words(training_seconds(runs))
-        ),
-        HERE / "results.json": as_json(found, claims),
-        HERE / "results.tex": as_latex(found, claims),
-    }
-
-
+# fmt: off
 def build_parser(names: Sequence[str]) -> Parser:
     """All flags."""
     parser = Parser(prog="regenerate.py", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--only", nargs="+", choices=names, metavar="N", help=f"figures to draw: {' '.join(names)}")
-    add(
-        "--retrain",
-        nargs="*",
-        choices=[*names, "all"],
-        metavar="N",
-        help="train anew what these figures show (all: every run; none named: those of --only)",
-    )
-    add("--quick", action="store_true", help="short runs into runs/quick/, marked in each figure")
-    add(
-        "--jobs",
-        type=number(int, 1, 1000),
-        default=2,
-        metavar="N",
-        help="runs at once (default: 2)",
-    )
-    add(
-        "--format",
-        nargs="+",
-        choices=("png", "pdf", "svg"),
-        default=FORMATS,
-        help="file types (default: png pdf)",
-    )
-    add("--out", type=Path, metavar="DIR", help="folder for the figures (default: figures/)")
-    add("--data_dir", metavar="DIR", help="where CIFAR-10 lies, for runs that need it")
+    add("--retrain", nargs="*", choices=[*names, "all"], metavar="N",
+        help="train anew what these figures show (all: every run; none named: those of --only)")
+    add("--update", action="store_true",
+        help="write to figures/, REPORT.md, README.md and docs/ in place of runs/figures/")
+    add("--quick", action="store_true", help="short runs to runs/quick/, marked in each figure")
+    add("--jobs", type=number(int, 1, 1000), default=2, metavar="N",
+        help="runs at once (default: 2)")
+    add("--format", nargs="+", choices=("png", "pdf", "svg"), default=FORMATS,
+        help="file types (default: png pdf)")
+    add("--out", type=folder, metavar="DIR", help="folder for the figures (default: runs/figures/)")
+    add("--data_dir", type=folder, metavar="DIR", help="where CIFAR-10 lies, for runs that need it")
     return parser
+# fmt: on
 
 
 def main() -> int:
-    """Retrain what was asked for, draw, and bring the README's table up to date."""
-    shown = pictures()
+    """Retrain what was asked for, draw, and with --update rewrite the pages."""
+    shown = figures()
     args = build_parser(list(shown)).parse_args()
+    committed, runs = ROOT / "figures", ROOT / "runs"
+    base = committed if args.update else runs / ("quick" if args.quick else "figures")
+    records, pages = Records(committed / "records"), {}
+    if args.update:
+        if args.quick or args.out:
+            raise UsageError("--update goes neither with --quick nor with --out")
+        pages = report.find_pages(ROOT, SECTIONS)  # before hours of training
     if args.quick:
-        shown = {name: picture.in_quick() for name, picture in shown.items()}
-    only = args.only or list(shown)
-    base = QUICK_DIR if args.quick else HERE
-    records, out = base / "records", args.out or base
+        shown = {name: figure.shortened() for name, figure in shown.items()}
+    names = args.only or list(shown)
     if args.quick or args.retrain is not None:
-        names = args.retrain or only
-        names = list(shown) if "all" in names else names
-        runs = list(dict.fromkeys(run for name in names for run in shown[name].runs))
-        work = QUICK_DIR / "retrain" if args.quick else RETRAIN_DIR
-        retrain(runs, work, records, jobs=args.jobs, quick=args.quick, data_dir=args.data_dir)
-    for name in only:
-        for path in draw(name, shown[name], records, out, args.format, args.quick):
+        chosen = list(shown) if "all" in (args.retrain or ()) else args.retrain or names
+        experiments = [each for name in chosen for each in shown[name].experiments]
+        new, work = base / "records", (base if args.quick else runs) / "retrain"
+        options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
+        retrain(experiments, work, new, records, **options)
+        records = Records(new) if args.quick else Records(new, committed / "records")
+        if not (args.quick or args.update):
+            print(f"the runs in {new} are drawn in place of those in {committed / 'records'}")
+    out = committed / "output" if args.update else args.out or base
+    for name in names:
+        note = "Shortened runs." if args.quick else ""
+        for path in draw(name, shown[name], records, out, args.format, note):
             print(path)
-    if not args.quick and out == HERE:
+    if args.update:
         sections, files = texts(records)
-        for section, table in sections.items():
-            update_readme(ROOT / "README.md", section, table)
-        for path, text in files.items():
-            write_whole(path, text)
+        for section, content in sections.items():
+            report.update_section(pages[section], section, content)
+        for name, text in files.items():
+            write_atomically(ROOT / name, text)
     return 0
 
 
 if __name__ == "__main__":
-    one_line_errors(main, DataError)
+    run_cli(main)

@@ -9,120 +9,105 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
-from figures.experiments import Experiment
-from figures.memory import MEMORY_FILE, measure_memory
-from figures.results import training_seconds
-from figures.shifts import SHIFTS_FILE, measure_shifts
-from figures.small_cifar10 import write_small_cifar10
-from training.errors import UsageError
-from training.record import CONFIG, HISTORY, RESULT, read_run, write_whole
-from training.script import ROOT
+from data.cifar10 import CLASS_NAMES, load_cifar10
+from figures.experiments import Experiment, Records
+from figures.measurements import MEASURES
+from training import UsageError
+from training.cli import ROOT
+from training.runs import CONFIG, HISTORY, RESULT, read_run, write_atomically
 
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
-MEASURES = {SHIFTS_FILE: measure_shifts, MEMORY_FILE: measure_memory}
+SPLITS, SMALL = ("train", "test"), (500, 100)  # images of CIFAR-10 that short runs use
 
 
 def retrain(
-    runs: Sequence[Experiment],
+    experiments: Sequence[Experiment],
     work: Path,
     records: Path,
+    earlier: Records,
     *,
     jobs: int,
-    quick: bool,
-    data_dir: str | None,
+    small: bool,
+    data_dir: Path | None,
 ) -> None:
-    """Train every run, or group of runs, in a process of its own and replace its record.
+    """Train every run in a process of its own and write its record.
 
-    Quick ones have few steps and a small part of CIFAR-10.
-
-    The longest come first, as far as old records tell. All that is trained stays in `work` until
-    the last run is whole, so that a call that was interrupted goes on where it was.
+    All that is trained stays in `work` until the last run has ended, so that a call that was
+    interrupted continues where it was. What took longest in `earlier` records is trained first;
+    `small`: on a small part of CIFAR-10.
 
     Raises:
-        UsageError: a train script failed; what it said is in the message.
+        UsageError: a train script failed; its message is in ours.
     """
-    groups: dict[str, list[Experiment]] = {}
-    for run in runs:
-        groups.setdefault(run.group or run.record, []).append(run)
-    images = ["--data_dir", data_dir] if data_dir else []
-    if quick and any(run.needs_images for run in runs):
-        data_dir = str(write_small_cifar10(work / "cifar10", data_dir))
-        images = ["--data_dir", data_dir, "--cifar10_md5", "skip"]
+    if small and any(experiment.needs_images for experiment in experiments):
+        data_dir = write_small_cifar10(work / "cifar10", data_dir)
 
-    def renew(name: str) -> str:
-        folders = _train(groups[name], work / name, jobs, quick, images)
-        for run, folder in zip(groups[name], folders, strict=True):
-            for measure in run.measures:
-                if not (folder / measure).exists():
-                    text = MEASURES[measure](read_run(folder), data_dir=data_dir)
-                    write_whole(folder / measure, text)
-            keep_record(folder, records / run.record, run.measures)
-        return name
+    def train(experiment: Experiment, seed: int) -> tuple[Experiment, Path, str]:
+        name = f"{experiment.group}/seed{seed}"
+        _train(experiment, seed, work / name, jobs, data_dir)
+        return experiment, work / name, name
 
+    longest_first = sorted(experiments, key=lambda each: -_seconds_a_run(each, earlier))
+    runs = {(each.group, seed): each for each in longest_first for seed in each.seeds}
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
-        waiting = [
-            pool.submit(renew, name)
-            for name in sorted(groups, key=lambda name: -_took(groups[name], records))
-        ]
+        waiting = [pool.submit(train, run, seed) for (_, seed), run in runs.items()]
         try:
-            for done in as_completed(waiting):
-                name = done.result()
+            for trained in as_completed(waiting):
+                experiment, folder, name = trained.result()
+                for measure in experiment.measures:  # one at a time: they seed PyTorch's generator
+                    if not (folder / measure).exists():
+                        text = MEASURES[measure](read_run(folder), data_dir=data_dir)
+                        write_atomically(folder / measure, text)
+                keep_record(folder, records / name, experiment.measures)
                 bar.set_postfix_str(name)
-                bar.update(len(groups[name]))
+                bar.update()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    for name in groups:
-        shutil.rmtree(work / name)
+    for group in {group for group, _ in runs}:
+        shutil.rmtree(work / group)
 
 
-def _took(group: Sequence[Experiment], records: Path) -> float:
-    """Seconds that a group took when it was last trained; 0 if there is no telling."""
+def _seconds_a_run(experiment: Experiment, records: Records) -> float:
     try:
-        return training_seconds(read_run(records / run.record) for run in group)
-    except UsageError:  # there is none, or it is broken and about to be replaced
+        return records.read(experiment).seconds / len(experiment.seeds)
+    except UsageError:  # there is no record, or it is broken and about to be replaced
         return 0.0
 
 
-def _train(
-    group: Sequence[Experiment], folder: Path, jobs: int, quick: bool, images: Sequence[str]
-) -> list[Path]:
-    """Train one run, or several seeds at once; returns their folders.
-
-    Args:
-        images: flags that say where CIFAR-10 lies.
-    """
-    first = group[0]
-    flags = [*first.flags, *(first.quick if quick else ())]
-    if first.group:
-        flags += ["--n_seeds", str(len(group))]
-    elif first.needs_images:
-        flags += images
-    command = [sys.executable, str(ROOT / first.script), *flags, "--quiet", "--resume"]
+def _train(run: Experiment, seed: int, folder: Path, jobs: int, data_dir: Path | None) -> None:
+    command = [sys.executable, str(ROOT / run.script), *run.flags.split(), "--seed", str(seed)]
+    command += ["--quiet", "--resume", "--run_dir", str(folder)]
+    command += ["--data_dir", data_dir] if data_dir and run.needs_images else []
     environment = dict(os.environ)
-    if jobs > 1:  # runs side by side must not fight for the same cores
+    if jobs > 1:  # runs side by side must not compete for the same cores
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    outcome = subprocess.run(
-        [*command, "--run_dir", str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if outcome.returncode:
-        said = outcome.stderr.strip().rpartition("\n")[2]
-        raise UsageError(f"{first.record} failed with exit code {outcome.returncode}: {said}")
-    if first.group:
-        return [next(folder.glob(f"*_seed{run.seed}")) for run in group]
-    return [folder]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        message = ended.stderr.strip().rpartition("\n")[2]
+        raise UsageError(f"{run.group}, seed {seed}: exit code {ended.returncode}: {message}")
 
 
 def keep_record(folder: Path, record: Path, measures: Sequence[str] = ()) -> None:
-    """Copy a run without its weights and without the paths of the machine it ran on."""
+    """Copy a run without its weights and without the paths of the machine that it ran on."""
     record.mkdir(parents=True, exist_ok=True)
-    config = json.loads((folder / CONFIG).read_text()) | dict.fromkeys(THIS_MACHINE)
-    write_whole(record / CONFIG, json.dumps(config, indent=2) + "\n")
+    config = json.loads((folder / CONFIG).read_text())
+    config |= dict.fromkeys(name for name in THIS_MACHINE if name in config)
+    write_atomically(record / CONFIG, json.dumps(config, indent=2) + "\n")
     for name in (HISTORY, RESULT, *measures):
-        write_whole(record / name, (folder / name).read_bytes())
+        write_atomically(record / name, (folder / name).read_bytes())
+
+
+def write_small_cifar10(folder: Path, data_dir: Path | None = None) -> Path:
+    """Write the first images of CIFAR-10 as image folders; returns the folder."""
+    arrays = load_cifar10(data_dir)
+    for split, n, images, labels in zip(SPLITS, SMALL, arrays[::2], arrays[1::2], strict=True):
+        for i, (image, label) in enumerate(zip(images[:n], labels[:n], strict=True)):
+            path = folder / split / CLASS_NAMES[label] / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(path)
+    return folder

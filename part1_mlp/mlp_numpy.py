@@ -1,11 +1,17 @@
-"""The multi-layer perceptron in NumPy: forward and backward by hand, and SGD with momentum."""
+"""The multi-layer perceptron in NumPy: forward and backward by hand, SGD, and one training step.
 
-from collections.abc import Sequence
+Training uses the gradient of softmax and cross-entropy fused into one formula; the modules
+`SoftMax` and `CrossEntropy` give the same, one after the other.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from part1_mlp.modules import Linear, ReLU
+from part1_mlp.modules import Linear, ReLU, log_softmax, softmax_cross_entropy_gradient
+
+EVALUATION_CHUNK = 2000  # samples at once: bounds the memory, not the result
 
 
 class MLP:
@@ -27,12 +33,25 @@ class MLP:
     ):
         rng = np.random.default_rng() if rng is None else rng
         sizes = [n_inputs, *n_hidden, n_classes]
-        self.dtype = np.dtype(dtype)
+        self.dtype, self.n_classes = np.dtype(dtype), n_classes
         self.layers: list[Linear | ReLU] = []
         for n_in, n_out in pairwise(sizes):
             self.layers += [Linear(n_in, n_out, rng=rng, init=init, dtype=dtype), ReLU()]
         self.layers.pop()  # no ReLU after the logits
         self.linears = self.layers[::2]
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping,
+        n_inputs: int,
+        n_classes: int,
+        *,
+        rng: np.random.Generator | None = None,
+    ) -> "MLP":
+        """The net that a run's flags describe, its weights drawn from `rng`."""
+        init, dtype = config["init"], np.dtype(config["precision"]).type
+        return cls(n_inputs, config["dnn_hidden_units"], n_classes, rng=rng, init=init, dtype=dtype)
 
     @property
     def n_parameters(self) -> int:
@@ -107,7 +126,7 @@ class SGD:
         self._pool()
 
     def step(self) -> None:
-        """Change every parameter in place by its gradient."""
+        """Update every parameter in place by its gradient."""
         if not self._is_pooled():
             self._pool()
         update = self._gradients
@@ -145,3 +164,83 @@ class SGD:
             for linear in self.linears
             for name, value in linear.params.items()
         )
+
+
+class NumpyModel:
+    """An MLP, its optimiser and the data splits it is evaluated on, for the trainer.
+
+    Args:
+        splits: x and y arrays of `train`, `val` and `test`.
+        prepare: turns stored samples into inputs of the net (for images: normalises them).
+        views: test-time augmentation: the versions of stored samples over which a final evaluation
+            averages the probabilities; None: the samples alone.
+    """
+
+    checkpoint_name = "checkpoint.npz"
+
+    def __init__(
+        self,
+        net: MLP,
+        optimizer: SGD,
+        splits: dict[str, tuple[np.ndarray, np.ndarray]],
+        *,
+        prepare: Callable[[np.ndarray], np.ndarray] = lambda x: x,
+        views: Callable[[np.ndarray], Iterable[np.ndarray]] | None = None,
+    ):
+        self.net, self.optimizer, self.splits, self.prepare = net, optimizer, splits, prepare
+        self.views = views
+        self.n_parameters = net.n_parameters
+        self._one_hot = np.eye(net.n_classes, dtype=net.dtype)
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimiser's."""
+        return self.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.optimizer.learning_rate = value
+
+    def train_step(self, x: np.ndarray, y: np.ndarray) -> None:
+        """One step of SGD on inputs (N, ...) and labels (N,), arrays or CPU tensors."""
+        logits = self.net.forward(np.asarray(x))
+        self.net.backward(softmax_cross_entropy_gradient(logits, self._one_hot.take(y, axis=0)))
+        self.optimizer.step()
+
+    def evaluate(self, split: str, *, final: bool = False) -> tuple[float, float]:
+        """Mean loss and accuracy on a split; a final evaluation averages over all views."""
+        x, y = self.splits[split]
+        loss, correct = 0.0, 0
+        for start in range(0, len(x), EVALUATION_CHUNK):
+            labels = y[start : start + EVALUATION_CHUNK]
+            log_p = self._log_probabilities(x[start : start + EVALUATION_CHUNK], final)
+            loss -= float(log_p[np.arange(len(labels)), labels].sum())
+            correct += int((log_p.argmax(axis=1) == labels).sum())
+        return loss / len(x), correct / len(x)
+
+    def _log_probabilities(self, x: np.ndarray, final: bool) -> np.ndarray:
+        views = self.views(x) if final and self.views else (x,)
+        log_p = [log_softmax(self.net.forward(self.prepare(view))) for view in views]
+        return np.logaddexp.reduce(log_p) - np.log(len(log_p))
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(np.isfinite(value).all() for value in self.net.state_dict().values())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """A copy of the net's parameters."""
+        return self.net.state_dict()
+
+    def load_weights(self, weights: dict[str, np.ndarray]) -> None:
+        """Give the net these parameters."""
+        self.net.load_state_dict(weights)
+
+    def state_dict(self) -> dict:
+        """Parameters and, once there is one, the velocity."""
+        velocity = self.optimizer.velocity
+        return {"net": self.net.state_dict()} | ({} if velocity is None else {"velocity": velocity})
+
+    def load_state_dict(self, state: dict) -> None:
+        """Return to such a state."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.velocity = state.get("velocity")

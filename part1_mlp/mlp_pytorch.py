@@ -1,6 +1,6 @@
 """The multi-layer perceptron as a PyTorch module, with optional dropout and batch normalisation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -40,6 +40,12 @@ class MLP(nn.Module):
         )
         self.skips = [skip and a == b for a, b in pairwise(sizes)]
         self.output = nn.Linear(sizes[-1], n_classes)
+
+    @classmethod
+    def from_config(cls, config: Mapping, n_inputs: int, n_classes: int) -> "MLP":
+        """The net that a run's flags describe."""
+        settings = {name: config[name] for name in ("dropout", "batch_norm", "skip", "activation")}
+        return cls(n_inputs, config["dnn_hidden_units"], n_classes, **settings)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map inputs (N, n_inputs), or (N, ...) to be flattened, to logits (N, n_classes)."""

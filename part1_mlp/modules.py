@@ -99,7 +99,10 @@ class ReLU:
 
 
 class SoftMax:
-    """p_i = exp(x_i) / sum_j exp(x_j), a row at a time."""
+    """p_i = exp(x_i) / sum_j exp(x_j), a row at a time.
+
+    Training uses `softmax_cross_entropy_gradient`, which fuses this module and `CrossEntropy`.
+    """
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Map logits (N, C) to probabilities (N, C).
@@ -117,7 +120,10 @@ class SoftMax:
 
 
 class CrossEntropy:
-    """L = -(1/N) sum over samples and classes of one_hot * log(probabilities)."""
+    """L = -(1/N) sum over samples and classes of one_hot * log(probabilities).
+
+    Training uses `softmax_cross_entropy_gradient`, which fuses `SoftMax` and this module.
+    """
 
     def forward(self, probabilities: np.ndarray, one_hot: np.ndarray) -> float:
         """The mean loss of (N, C) probabilities; one of 0 counts as the smallest positive float."""
@@ -135,11 +141,6 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """log p = x - max - log(sum(exp(x - max))), finite for any finite logits (N, C)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean cross-entropy of logits (N, C) and labels (N,), never infinite for finite logits."""
-    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
 def softmax_cross_entropy_gradient(logits: np.ndarray, one_hot: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Draw loss and accuracy of MLP runs; for moons and circles also what the net decides where.
 
-python part1_mlp/plot.py runs/mlp_numpy_moons_report_seed0
+python part1_mlp/plot.py runs/mlp_numpy_moons_original_seed0
 python part1_mlp/plot.py RUN [RUN ...] --out comparison
 """
 
@@ -16,14 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from data import DataError, load_dataset
+from data import load_dataset
 from part1_mlp.mlp_numpy import MLP
-from training.checkpoint import load_best
-from training.curves import COLOURS, draw_curves, new_figure, save_figure
-from training.errors import UsageError
+from training import UsageError
+from training.cli import run_cli
 from training.flags import plot_parser
-from training.record import RunRecord, read_run
-from training.script import one_line_errors
+from training.plotting import COLOURS, draw_curves, new_figure, save_figure, style
+from training.runs import RunRecord, load_best, read_run
 
 GRID_POINTS = 300  # a side, of the grid on which a decision boundary is drawn
 PROBABILITY_COLOURS = LinearSegmentedColormap.from_list(
@@ -93,7 +92,7 @@ def predict_probability(run: RunRecord, points: np.ndarray) -> np.ndarray:
 
 
 def _numpy_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
-    net = MLP(points.shape[1], run.config["dnn_hidden_units"], 2)
+    net = MLP.from_config(run.config, points.shape[1], n_classes=2)
     load_best(net, run)
     return net.forward(points)
 
@@ -101,10 +100,12 @@ def _numpy_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
 def _pytorch_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
     import torch
 
-    from part1_mlp.trained import load_net
+    from part1_mlp.mlp_pytorch import MLP as TorchMLP
 
+    net = TorchMLP.from_config(run.config, points.shape[1], n_classes=2)
+    load_best(net, run)
     with torch.no_grad():
-        return load_net(run, points.shape[1], 2)(torch.from_numpy(points).float()).numpy()
+        return net.eval()(torch.from_numpy(points).float()).numpy()
 
 
 def main() -> int:
@@ -115,15 +116,16 @@ def main() -> int:
         if "dnn_hidden_units" not in run.config:
             raise UsageError(f"{run.path} holds no run of part 1")
     out = args.out or args.runs[0]
-    written = save_figure(draw_curves(runs), out / "curves")
-    if boundaries := draw_boundaries(runs):
-        written += save_figure(boundaries, out / "boundary")
-    elif any(run.config["dataset"] != "cifar10" for run in runs):
-        print("no decision boundary: none of the runs has kept its weights", file=sys.stderr)
+    with style():
+        written = save_figure(draw_curves(runs), out / "curves")
+        if boundaries := draw_boundaries(runs):
+            written += save_figure(boundaries, out / "boundary")
+        elif any(run.config["dataset"] != "cifar10" for run in runs):
+            print("no decision boundary: no run has kept its weights", file=sys.stderr)
     for path in written:
         print(path)
     return 0
 
 
 if __name__ == "__main__":
-    one_line_errors(main, DataError)
+    run_cli(main)

@@ -1,193 +1,241 @@
 """Train the MLP, in NumPy or in PyTorch, on moons, circles or CIFAR-10.
 
 python part1_mlp/train.py --model numpy --dataset moons
-python part1_mlp/train.py --model pytorch --dataset cifar10 --recipe report --data_dir DIR
+python part1_mlp/train.py --model pytorch --dataset cifar10 --data_dir DIR
 """
 
 import argparse
 import sys
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import DataError, Dataset, load_dataset
+from data import DATASETS, Dataset, load_dataset
 from data.batches import ArrayBatches
-from part1_mlp.flags import parse
 from part1_mlp.mlp_numpy import MLP as NumpyMLP
-from part1_mlp.mlp_numpy import SGD
-from part1_mlp.numpy_learner import NumpyLearner
-from part1_mlp.recipes import defaults
-from training.errors import UsageError
-from training.memory import check_memory
-from training.run import Batches, Learner
-from training.script import execute, one_line_errors
+from part1_mlp.mlp_numpy import SGD, NumpyModel
+from part1_mlp.modules import INITIALISERS
+from part1_mlp.recipes import recipe
+from training import UsageError, flags
+from training.cli import run_cli, run_training
+from training.flags import Parser, counts, flag_adder, number, on_off
+from training.trainer import Batches, Trainable
 
+SCRIPT = "part1_mlp/train.py"
 DRY_RUN_SAMPLES = 32  # where the batch is the whole set
+# What only one model or data set has, and the value that leaves it off.
+PYTORCH_ONLY = {
+    "dropout": 0.0,
+    "batch_norm": False,
+    "skip": False,
+    "activation": "relu",
+    "label_smoothing": 0.0,
+    "mixup": 0.0,
+    "average_decay": 0.0,
+}
+IMAGES_ONLY = {"augment": False, "whiten": False, "views": 1}
 
 
-def make_learner(args: argparse.Namespace) -> tuple[Learner, Batches]:
-    """The net with its optimiser, and the batches it will be trained on."""
+# fmt: off
+def recipe_flags() -> Parser:
+    """The flags that name a recipe."""
+    parser = flags.recipe_parser()
+    add = flag_adder(parser, "what to train")
+    add("--model", choices=("numpy", "pytorch"), default="numpy", help="implementation of the net")
+    add("--dataset", choices=DATASETS, default="moons", help="data set")
+    return parser
+
+
+def build_parser(parent: Parser) -> Parser:
+    """All flags."""
+    parser = Parser(prog="train.py", description=__doc__.split("\n\n")[0], parents=[parent])
+    add = flag_adder(parser, "data")
+    add("--n_samples", type=number(int, 10, 10**7), metavar="N",
+        help="samples in all, a fifth each for validation and test (default: 5000); cifar10: "
+        "training images to keep (default: all)")
+    add("--noise", type=number(float, 0), metavar="X",
+        help="toy sets: standard deviation of the noise (default: moons 0.2, circles 0.1)")
+    flags.add_cifar10_flags(add)
+    add("--whiten", type=on_off, metavar="on|off",
+        help="images: whitening, so that pixels and channels are uncorrelated")
+    add = flag_adder(parser, "net")
+    add("--dnn_hidden_units", type=counts, metavar="N,N,...", help="width of each hidden layer")
+    add("--init", choices=tuple(INITIALISERS),
+        help="initialisation; he or normal give both models the same weights for the same seed")
+    add("--precision", choices=("float32", "float64"), default="float32", help="of all numbers")
+    add("--dropout", type=number(float, 0, 0.99), metavar="P",
+        help="pytorch: probability of zeroing a hidden activation")
+    add("--batch_norm", type=on_off, metavar="on|off", help="pytorch: batch normalisation")
+    add("--skip", type=on_off, metavar="on|off",
+        help="pytorch: skip connections between hidden layers of equal width")
+    add("--activation", choices=("relu", "gelu", "silu"), help="pytorch: other than relu")
+    add = flag_adder(parser, "optimiser and regularisation (numpy: sgd, momentum, weight decay)")
+    flags.add_optimiser_flags(add)
+    flags.add_regularisation_flags(add)
+    flags.add_training_flags(flag_adder(parser, "training"))
+    flags.add_run_flags(flag_adder(parser, "run"))
+    return parser
+# fmt: on
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the flags and refuse what does not go together.
+
+    Raises:
+        UsageError: a flag needs another model or data set.
+    """
+    args = flags.parse_with_recipe(build_parser, recipe_flags(), _recipe, argv)
+    if args.model == "numpy":
+        _refuse_unless(args, PYTORCH_ONLY, "needs --model pytorch")
+        if args.optimizer != "sgd":
+            raise UsageError(f"--optimizer: {args.optimizer} needs --model pytorch; numpy has sgd")
+        if args.device not in ("auto", "cpu"):
+            raise UsageError(f"--device: {args.device} needs --model pytorch; numpy has cpu")
+        args.device = "cpu"
+    else:
+        from training.distributed import choose_device
+
+        args.device = choose_device(args.device)
+        if args.device == "mps" and args.precision == "float64":
+            raise UsageError("--precision: mps has no float64; choose float32")
+    if args.dataset != "cifar10":
+        _refuse_unless(args, IMAGES_ONLY, "is for --dataset cifar10")
+    flags.check_momentum(args)
+    return args
+
+
+def _recipe(args: argparse.Namespace) -> dict:
+    return recipe(args.model, args.dataset, args.recipe)
+
+
+def _refuse_unless(args: argparse.Namespace, off: dict, reason: str) -> None:
+    for flag, value in off.items():
+        if getattr(args, flag) != value:
+            raise UsageError(f"--{flag} {reason}")
+
+
+def build(args: argparse.Namespace) -> tuple[Trainable, Batches]:
+    """The model and the batches it will be trained on.
+
+    Raises:
+        UsageError: batch normalisation would meet a batch of one sample.
+    """
     dataset = load_dataset(
-        args.dataset,
-        seed=args.seed,
-        n_samples=args.n_samples,
-        noise=args.noise,
-        data_dir=args.data_dir,
-        cifar10_url=args.cifar10_url,
-        check_md5=args.cifar10_md5 == "check",
-    )
+        args.dataset, seed=args.seed, n_samples=args.n_samples, noise=args.noise,
+        data_dir=args.data_dir, cifar10_url=args.cifar10_url,
+    )  # fmt: skip
+    sizes = args.batch_size
     if args.dry_run:
-        dataset = dataset.head(DRY_RUN_SAMPLES if args.batch_size == "full" else args.batch_size[0])
-        args.batch_size = "full"
+        dataset = dataset.head(DRY_RUN_SAMPLES if sizes == "full" else sizes[0])
+        sizes = "full"
     n = len(dataset.x_train)
-    sizes = (n,) if args.batch_size == "full" else args.batch_size
+    sizes = (n,) if sizes == "full" else sizes
     if args.batch_norm and any(size == 1 or n % size == 1 for size in sizes):
         raise UsageError("--batch_size: batch normalisation cannot train on a batch of one sample")
-    _check_memory(args, dataset, min(n, max(sizes)))
-    make = _numpy_learner if args.model == "numpy" else _torch_learner
-    return make(args, dataset, sizes)
+    return (_build_numpy if args.model == "numpy" else _build_pytorch)(args, dataset, sizes)
 
 
-def _check_memory(args: argparse.Namespace, dataset: Dataset, batch_size: int) -> None:
-    """Weights with their gradients and the optimiser's memory; activations of a batch."""
-    widths = (dataset.n_inputs, *args.dnn_hidden_units, dataset.n_classes)
-    weights = sum(a * b for a, b in pairwise(widths))
-    numbers = 6 * weights + 3 * batch_size * sum(widths)
-    check_memory(numbers * np.dtype(args.precision).itemsize, "--dnn_hidden_units or --batch_size")
-
-
-def _numpy_mlp(args: argparse.Namespace, dataset: Dataset) -> NumpyMLP:
-    return NumpyMLP(
-        dataset.n_inputs,
-        args.dnn_hidden_units,
-        dataset.n_classes,
-        rng=np.random.default_rng(args.seed),
-        init=args.init,
-        dtype=np.dtype(args.precision).type,
+def _build_numpy(
+    args: argparse.Namespace, dataset: Dataset, batch_sizes: tuple[int, ...]
+) -> tuple[Trainable, Batches]:
+    net = _numpy_net(args, dataset)
+    optimizer = SGD(
+        net.linears, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
     )
+    splits = dataset.evaluated()
+    if args.dataset != "cifar10":
+        x, y = dataset.split("train")
+        batches = ArrayBatches(
+            x.astype(net.dtype), y, batch_sizes, args.seed, max_epochs=_epochs(args)
+        )
+        return NumpyModel(net, optimizer, splits), batches
+    import torch  # images are augmented in PyTorch; the toy sets do without it
+
+    images, labels = (torch.from_numpy(array) for array in dataset.split("train"))
+    prepare, batches, views = _image_pipeline(args, images, labels, batch_sizes)
+    model = NumpyModel(
+        net, optimizer, splits, prepare=lambda x: prepare(torch.as_tensor(x)).numpy(),
+        views=views and (lambda x: views(torch.from_numpy(x))),
+    )  # fmt: skip
+    return model, batches
 
 
-def _planned_epochs(args: argparse.Namespace) -> int:
-    """The epochs that several batch sizes share, also where --max_steps sets the end."""
-    return args.max_epochs or defaults(args.model, args.dataset, args.recipe)["max_epochs"]
+def _build_pytorch(
+    args: argparse.Namespace, dataset: Dataset, batch_sizes: tuple[int, ...]
+) -> tuple[Trainable, Batches]:
+    import torch
+
+    from part1_mlp.mlp_pytorch import MLP
+    from training.distributed import choose_threads, own_device
+    from training.optim import make_optimizer
+    from training.torch_model import TorchModel
+
+    device, dtype = own_device(args.device), getattr(torch, args.precision)
+    torch.manual_seed(args.seed)
+    net = MLP.from_config(vars(args), dataset.n_inputs, dataset.n_classes).to(device, dtype)
+    choose_threads(max(batch_sizes) * max(p.numel() for p in net.parameters()))
+    if args.init != "pytorch":
+        net.load_numpy_weights(_numpy_net(args, dataset).state_dict())
+
+    def to_device(x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.from_numpy(x)
+        if x.is_floating_point():  # points; images stay uint8. MPS has no float64 to be cast there
+            x = x.to(dtype)
+        return x.to(device), torch.from_numpy(y).to(device)
+
+    x, y = to_device(*dataset.split("train"))
+    if args.dataset == "cifar10":
+        prepare, batches, views = _image_pipeline(args, x, y, batch_sizes)
+        image_settings = {"prepare": prepare, "views": views}
+    else:
+        batches = ArrayBatches(x, y, batch_sizes, args.seed, max_epochs=_epochs(args))
+        image_settings = {}
+    optimizer = make_optimizer(
+        args.optimizer, net.parameters(), learning_rate=args.learning_rate,
+        momentum=args.momentum, weight_decay=args.weight_decay,
+    )  # fmt: skip
+    splits = {name: to_device(*split) for name, split in dataset.evaluated().items()}
+    model = TorchModel(
+        net, optimizer, splits, label_smoothing=args.label_smoothing, mixup=args.mixup,
+        average_decay=args.average_decay, **image_settings,
+    )  # fmt: skip
+    return model, batches
+
+
+def _numpy_net(args: argparse.Namespace, dataset: Dataset) -> NumpyMLP:
+    rng = np.random.default_rng(args.seed)
+    return NumpyMLP.from_config(vars(args), dataset.n_inputs, dataset.n_classes, rng=rng)
 
 
 def _image_pipeline(args: argparse.Namespace, images, labels, batch_sizes: tuple[int, ...]):
     import torch
 
-    from data.pipeline import image_pipeline
+    from data.images import image_pipeline
 
     return image_pipeline(
-        images,
-        labels,
-        batch_sizes,
-        seed=args.seed,
-        max_epochs=_planned_epochs(args),
-        augment=args.augment,
-        whiten=args.whiten,
-        n_views=args.views,
+        images, labels, batch_sizes, seed=args.seed, max_epochs=_epochs(args),
+        augment=args.augment, whiten=args.whiten, n_views=args.views,
         dtype=getattr(torch, args.precision),
-    )
+    )  # fmt: skip
 
 
-def _numpy_learner(
-    args, dataset: Dataset, batch_sizes: tuple[int, ...]
-) -> tuple[NumpyLearner, Batches]:
-    net = _numpy_mlp(args, dataset)
-    optimizer = SGD(
-        net.linears, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
-    )
-    splits = dataset.evaluated()
-    if args.dataset == "cifar10":
-        import torch
-
-        images, labels = (torch.from_numpy(a) for a in dataset.split("train"))
-        prepare, batches, views = _image_pipeline(args, images, labels, batch_sizes)
-        learner = NumpyLearner(
-            net,
-            optimizer,
-            splits,
-            dataset.n_classes,
-            prepare=lambda x: prepare(torch.as_tensor(x)).numpy(),
-            views=views and (lambda x: views(torch.from_numpy(x))),
-        )
-        return learner, batches
-    x, y = dataset.split("train")
-    batches = ArrayBatches(
-        x.astype(net.dtype), y, batch_sizes, args.seed, max_epochs=_planned_epochs(args)
-    )
-    return NumpyLearner(net, optimizer, splits, dataset.n_classes), batches
+def _epochs(args: argparse.Namespace) -> int:
+    """The epochs that several batch sizes share, also where --max_steps ends the run."""
+    return args.max_epochs or _recipe(args)["max_epochs"]
 
 
-def _torch_learner(args, dataset: Dataset, batch_sizes: tuple[int, ...]) -> tuple[Learner, Batches]:
-    import torch  # here, so that the NumPy MLP starts without it
-
-    from part1_mlp.mlp_pytorch import MLP
-    from training.device import choose_device, choose_threads
-    from training.torch_learner import TorchLearner, make_optimizer
-
-    device = choose_device(args.device)
-    if device.type == "mps" and args.precision == "float64":
-        raise UsageError("--precision: mps has no float64; choose float32")
-    dtype = getattr(torch, args.precision)
-    torch.manual_seed(args.seed)
-    net = MLP(
-        dataset.n_inputs,
-        args.dnn_hidden_units,
-        dataset.n_classes,
-        dropout=args.dropout,
-        batch_norm=args.batch_norm,
-        skip=args.skip,
-        activation=args.activation,
-    ).to(device, dtype)
-    choose_threads(max(batch_sizes) * max(p.numel() for p in net.parameters()))
-    if args.init != "pytorch":
-        net.load_numpy_weights(_numpy_mlp(args, dataset).state_dict())
-    optimizer = make_optimizer(
-        args.optimizer,
-        net.parameters(),
-        learning_rate=args.learning_rate,
-        momentum=args.momentum,
-        weight_decay=args.weight_decay,
-    )
-    splits = {
-        name: (torch.from_numpy(x).to(device), torch.from_numpy(y).to(device))
-        for name, (x, y) in dataset.evaluated().items()
-    }
-    x, y = (torch.from_numpy(a).to(device) for a in dataset.split("train"))
-    views = None
-    if args.dataset == "cifar10":
-        prepare, batches, views = _image_pipeline(args, x, y, batch_sizes)
-    else:
-
-        def prepare(points: torch.Tensor) -> torch.Tensor:
-            return points.to(dtype)
-
-        batches = ArrayBatches(
-            prepare(x), y, batch_sizes, args.seed, max_epochs=_planned_epochs(args)
-        )
-    learner = TorchLearner(
-        net,
-        optimizer,
-        splits,
-        prepare=prepare,
-        label_smoothing=args.label_smoothing,
-        mixup=args.mixup,
-        average_decay=args.average_decay,
-        views=views,
-    )
-    return learner, batches
+def run_name(args: argparse.Namespace) -> str:
+    """The name of a run's folder."""
+    return f"mlp_{args.model}_{args.dataset}_{args.recipe}_seed{args.seed}"
 
 
 def main() -> int:
-    """Train one net; returns the exit code."""
-    args = parse()
-    name = f"mlp_{args.model}_{args.dataset}_{args.recipe}_seed{args.seed}"
-    return execute(args, name, lambda: make_learner(args))
+    """Train one net for each seed; returns the exit code."""
+    return run_training(parse(), SCRIPT, run_name, build)
 
 
 if __name__ == "__main__":
-    one_line_errors(main, DataError)
+    run_cli(main)

@@ -1,11 +1,13 @@
-"""The convolutional network of the report, in the manner of VGG (Simonyan and Zisserman, 2015).
+"""The convolutional network of the original, in the manner of VGG (Simonyan and Zisserman, 2015).
 
 Run this file to see its layers: python part2_cnn/model.py
 """
 
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,7 @@ GRID = 4  # rows and columns of the last block's output for images of 32x32 pixe
 
 
 def block(in_channels: int, out_channels: int, winograd: bool) -> list[nn.Module]:
-    """Two convolutions with ReLU, then half the rows and columns."""
+    """Two convolutions with ReLU, then max-pooling halves the rows and columns."""
     return [
         Conv3x3(in_channels, out_channels, winograd=winograd),
         nn.ReLU(inplace=True),
@@ -36,8 +38,8 @@ class CNN(nn.Module):
 
     Args:
         n_channels: of an image, 3 for colour.
-        n_classes: logits to give.
-        dropout: probability of dropping an activation of a hidden linear layer in training.
+        n_classes: number of logits.
+        dropout: probability of zeroing an activation of a hidden linear layer in training.
         winograd: convolve by Winograd's method where it pays, see `part2_cnn.winograd`.
     """
 
@@ -60,13 +62,23 @@ class CNN(nn.Module):
             nn.Linear(UNITS, n_classes),
         )
         self.apply(_initialise)
-        nn.init.normal_(self.classifier[-1].weight, std=0.01)  # at first, no class is likelier
+        nn.init.normal_(self.classifier[-1].weight, std=0.01)  # all classes about equally likely
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], n_channels: int = 3, n_classes: int = 10
+    ) -> "CNN":
+        """The net that a run's flags describe, with its weights channels last."""
+        # The compiler would unroll the loops of Winograd's method.
+        winograd = config["winograd"] and not config["compile"]
+        net = cls(n_channels, n_classes, dropout=config["dropout"], winograd=winograd)
+        return net.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, n_channels, H, W), H and W at least 8 -> logits (N, n_classes).
 
-        The layers fit 32x32 pixels. After images of another size the last block's output is
-        averaged, or repeated, to the 4x4 places that the linear layers expect.
+        The layers fit 32x32 pixels. For images of another size, adaptive average pooling brings
+        the last block's output to the 4x4 places that the linear layers expect.
         """
         features = self.features(images)
         if features.shape[2:] != (GRID, GRID):
@@ -75,36 +87,32 @@ class CNN(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """He's initialisation (He et al., 2015): the scale of the activations survives each ReLU."""
+    """He's initialisation (He et al., 2015): a ReLU layer keeps the scale of its activations."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.zeros_(module.bias)
 
 
 def layer_table(net: CNN, image_shape: tuple[int, int, int]) -> list[tuple[str, str, int, int]]:
-    """One row a layer: its name, the shape of its output, parameters, multiply-adds per image.
+    """One row a layer: name, shape of its output, parameters, multiply-adds per image of 32x32.
 
     A multiply-add is counted for each weight that an output depends on; additions of biases,
     comparisons and dropout are not counted.
     """
     rows = []
-
-    def note(layer: nn.Module, _, output: torch.Tensor) -> None:
+    x = torch.zeros(1, *image_shape)
+    for layer in (*net.features, *net.classifier):
+        with torch.no_grad():
+            x = layer(x)
         parameters = sum(p.numel() for p in layer.parameters())
-        places = output[0].numel() // output.shape[1]  # at which the same weights are used
+        places = x.numel() // x.shape[1]  # that share the same weights
         multiply_adds = layer.weight.numel() * places if parameters else 0
-        rows.append((_in_words(layer), _shape(output[0]), parameters, multiply_adds))
-
-    layers = [*net.features, *net.classifier]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    with torch.no_grad():
-        net(torch.zeros(1, *image_shape))
-    for hook in hooks:
-        hook.remove()
+        shape = " x ".join(map(str, x.shape[1:]))
+        rows.append((_layer_name(layer), shape, parameters, multiply_adds))
     return rows
 
 
-def _in_words(layer: nn.Module) -> str:
+def _layer_name(layer: nn.Module) -> str:
     match layer:
         case nn.Conv2d():
             return f"conv 3x3, {layer.in_channels} -> {layer.out_channels}, padding 1"
@@ -118,17 +126,12 @@ def _in_words(layer: nn.Module) -> str:
             return type(layer).__name__
 
 
-def _shape(tensor: torch.Tensor) -> str:
-    return " x ".join(map(str, tensor.shape))
-
-
 def main() -> None:
     """Print the layer table for CIFAR-10."""
-    image_shape = (3, 32, 32)
-    rows = layer_table(CNN(3, 10), image_shape)
+    rows = layer_table(CNN(3, 10), (3, 32, 32))
     totals = [sum(row[column] for row in rows) for column in (2, 3)]
     print(f"{'layer':32}{'output':>16}{'parameters':>14}{'multiply-adds':>16}")
-    print(f"{'image':32}{' x '.join(map(str, image_shape)):>16}")
+    print(f"{'image':32}{'3 x 32 x 32':>16}")
     for name, shape, parameters, multiply_adds in rows:
         counts = f"{parameters:>14,}{multiply_adds:>16,}" if parameters else ""
         print(f"{name:32}{shape:>16}{counts}")

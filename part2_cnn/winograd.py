@@ -13,13 +13,13 @@ The results differ from a direct convolution by rounding only, some 1e-5 of the 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
-T = TypeVar("T")
 Chunks = list[tuple[torch.Tensor, ...]]
 
 TILE, WINDOW = 4, 6  # a 4x4 tile of outputs depends on a 6x6 window of inputs
@@ -92,7 +92,8 @@ class Winograd(torch.autograd.Function):
         """x (N, C, H, W), weight (K, C, 3, 3), bias (K,) -> (N, K, H, W), channels last."""
         ctx.save_for_backward(x, weight)
         filters = _transform(TO_FILTERS, weight.permute(2, 3, 1, 0))  # (36, C, K)
-        y = _empty(len(x), len(weight), *x.shape[2:])
+        shape = (len(x), len(weight), *x.shape[2:])
+        y = torch.empty(shape, memory_format=torch.channels_last)
 
         def convolve(chunks: Chunks) -> None:
             for images, out in chunks:
@@ -104,11 +105,12 @@ class Winograd(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable  # a gradient of these gradients would be silently wrong
     def backward(ctx, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The gradients of x, weight and bias."""
         x, weight = ctx.saved_tensors
         filters = _transform(TO_FILTERS, weight.permute(2, 3, 0, 1))  # (36, K, C)
-        dx = _empty(*x.shape)
+        dx = torch.empty_like(x, memory_format=torch.channels_last)
 
         def differentiate(chunks: Chunks) -> torch.Tensor:
             dfilters = filters.new_zeros(len(filters), filters.shape[2], filters.shape[1])
@@ -125,16 +127,16 @@ class Winograd(torch.autograd.Function):
         return dx, dweight.permute(3, 2, 0, 1), dy.sum((0, 2, 3))
 
 
-def _in_parallel(work: Callable[[Chunks], T], chunks: Chunks) -> list[T]:
-    """Give each of PyTorch's threads its share of the chunks, whose work is small and many-fold.
+def _in_parallel(work: Callable[[Chunks], Any], chunks: Chunks) -> list:
+    """Give each of as many threads as PyTorch uses its share of the chunks.
 
-    One thread for each chunk is faster than all threads for each operation. Who gets which depends
-    on the number of threads alone, so that a run can be repeated to the bit.
+    One thread for each chunk is faster than all threads for each operation, which are small. Each
+    thread's share depends on the number of threads alone, so that a run is repeatable to the bit.
     """
     n = torch.get_num_threads()
 
-    def share(i: int) -> T:
-        with torch.no_grad():  # which is a state of each thread
+    def share(i: int) -> Any:
+        with torch.no_grad():  # a state of each thread
             return work(chunks[i::n])
 
     return [share(0)] if n == 1 else list(_threads(n).map(share, range(n)))
@@ -160,10 +162,6 @@ def _chunks(*tensors: torch.Tensor) -> Chunks:
     return list(zip(*(tensor.split(n) for tensor in tensors), strict=True))
 
 
-def _empty(*shape: int) -> torch.Tensor:
-    return torch.empty(shape, memory_format=torch.channels_last)
-
-
 def _tiles(shape: torch.Size) -> tuple[int, int]:
     """Rows and columns of tiles that cover images of shape (N, H, W, channels)."""
     return -(-shape[1] // TILE), -(-shape[2] // TILE)
@@ -171,15 +169,11 @@ def _tiles(shape: torch.Size) -> tuple[int, int]:
 
 def _windows(images: torch.Tensor) -> torch.Tensor:
     """Images (n, H, W, C) -> their overlapping windows (6, 6, n, rows, columns, C), as a view."""
-    n, height, width, channels = images.shape
+    _, height, width, _ = images.shape
     rows, columns = _tiles(images.shape)
-    padded = images.new_zeros(n, TILE * rows + 2, TILE * columns + 2, channels)
-    padded[:, 1 : height + 1, 1 : width + 1] = images
-    image, row, pixel, channel = padded.stride()
-    return padded.as_strided(
-        (WINDOW, WINDOW, n, rows, columns, channels),
-        (row, pixel, image, TILE * row, TILE * pixel, channel),
-    )
+    padding = (1, TILE * columns + 1 - width, 1, TILE * rows + 1 - height)
+    padded = F.pad(images, (0, 0, *padding))
+    return padded.unfold(1, WINDOW, TILE).unfold(2, WINDOW, TILE).permute(4, 5, 0, 1, 2, 3)
 
 
 def _add_windows(windows: torch.Tensor, shape: torch.Size) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """Draw runs of recurrent nets: curves, accuracy against length, gradients, hidden states.
 
-python part3_rnn/plot.py runs/rnn_rnn_T5_report_seed0
+python part3_rnn/plot.py runs/rnn_T5_original_seed0
 python part3_rnn/plot.py RUN [RUN ...] --out comparison
 """
 
+import copy
 import itertools
 import sys
 from collections.abc import Sequence
@@ -13,24 +14,93 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import matplotlib
+import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from data.palindromes import N_DIGITS, draw_palindromes
-from part3_rnn.analysis import gradient_norms, trajectories
-from part3_rnn.model import VanillaRNN
-from part3_rnn.trained import load_net
-from training.curves import COLOURS, draw_curves, new_figure, save_figure
-from training.errors import UsageError
+from part3_rnn.model import VanillaRNN, net_from_config
+from training import UsageError
+from training.cli import run_cli
 from training.flags import plot_parser
-from training.record import RunRecord, read_run
-from training.script import one_line_errors
+from training.plotting import COLOURS, draw_curves, new_figure, save_figure, style
+from training.runs import RunRecord, load_best, read_run
 
-SEQUENCES = 500  # on which gradients are measured
-TRAJECTORIES = 150  # sequences whose states are drawn
-TRACED = 2  # of each first digit, drawn step by step
-SEED = 7  # of the palindromes that are drawn for the pictures
+GRADIENT_SEQUENCES = 500
+TRAJECTORIES = 150  # sequences whose last hidden state is drawn
+FULL_TRAJECTORIES = 2  # for each first digit: all hidden states are drawn
+SEED = 7  # of the palindromes in the figures
+MARKERS = ("o-", "s--", "^-.", "D:")  # no line hides another
+
+# --- Analysis -------------------------------------------------------------------------------------
+
+
+def gradient_norms(net: VanillaRNN, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+    """How much the loss on each sequence depends on each hidden state.
+
+    Args:
+        x, y: digits (N, T) and target digits (N,).
+
+    Returns:
+        (T,): the root mean square over the sequences of ||d loss / d h_t||, for t = 1, ..., T;
+        computed in float64, in which vanishing gradients are still above 0.
+    """
+    net = copy.deepcopy(net).double()
+    states = net.hidden_states(x)
+    loss = F.cross_entropy(states[-1] @ net.W_hy + net.b_y, y, reduction="sum")
+    gradients = torch.autograd.grad(loss, states)
+    return np.array([g.square().sum(1).mean().sqrt().item() for g in gradients])
+
+
+@torch.no_grad()
+def correlation_ratio(net: VanillaRNN, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+    """The share of each hidden state's variance that the first digit explains, from 0 to 1.
+
+    This is the correlation ratio eta squared (Fisher, 1925): the variance between the means of the
+    groups with the same first digit, divided by the whole variance. Its expectation for groups
+    drawn at random, (n_groups - 1) / (N - 1), is corrected for.
+
+    Args:
+        x, y: digits (N, T) and the first digit of each (N,).
+
+    Returns:
+        (T,): for h_1, ..., h_T.
+    """
+    groups = y.unique()
+    bias = (len(groups) - 1) / (len(y) - 1)
+    ratios = []
+    for state in net.hidden_states(x):
+        centred = state - state.mean(0)
+        between = sum(
+            (y == digit).sum() * centred[y == digit].mean(0).square().sum() for digit in groups
+        )
+        ratio = (between / centred.square().sum().clamp(min=1e-30)).item()
+        ratios.append(max(0.0, (ratio - bias) / (1 - bias)))
+    return np.array(ratios)
+
+
+@torch.no_grad()
+def trajectories(net: VanillaRNN, x: torch.Tensor) -> tuple[np.ndarray, float]:
+    """The hidden states of sequences, projected to their first two principal components.
+
+    Args:
+        x: digits (N, T).
+
+    Returns:
+        (N, T, 2): the components of h_1, ..., h_T; and their share of the states' variance.
+    """
+    states = torch.stack(net.hidden_states(x), 1)  # (N, T, hidden_dim)
+    flat = states.flatten(0, 1)
+    flat = flat - flat.mean(0)
+    _, values, directions = torch.linalg.svd(flat, full_matrices=False)
+    share = (values[:2].square().sum() / values.square().sum()).item()
+    return (flat @ directions[:2].T).view(*states.shape[:2], 2).numpy(), share
+
+
+# --- Figures --------------------------------------------------------------------------------------
 
 
 def draw_accuracy_against_length(runs: Sequence[RunRecord]) -> Figure:
@@ -40,8 +110,9 @@ def draw_accuracy_against_length(runs: Sequence[RunRecord]) -> Figure:
     for run in runs:
         kinds.setdefault(f"{run.config['cell']}, {run.config['recipe']}", []).append(run)
     draw_accuracy_against(axes, kinds, "input_length")
-    axes.lines[-1].set_label("guessing")
-    axes.set(xlabel="digits read (T)", ylabel="test accuracy", ylim=(0, 1.03))
+    axes.lines[-1].set_label("chance")
+    axes.set(xlabel="digits read, $T$", ylabel="test accuracy", ylim=(0, 1.03))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=7)
     return figure
 
@@ -49,69 +120,54 @@ def draw_accuracy_against_length(runs: Sequence[RunRecord]) -> Figure:
 def draw_accuracy_against(axes: Axes, kinds: dict[str, list[RunRecord]], flag: str) -> None:
     """Test accuracy against a flag's value: a line for each kind, mean and range over the seeds.
 
-    A dotted line shows what guessing reaches.
+    A dotted line shows the accuracy of chance.
     """
-    styles = itertools.cycle(("o-", "s--", "^-.", "D:"))  # so that no line hides one below it
-    for (kind, runs), colour, style in zip(kinds.items(), COLOURS, styles, strict=False):
+    for (kind, runs), colour, marker in zip(
+        kinds.items(), itertools.cycle(COLOURS), itertools.cycle(MARKERS)
+    ):
         values = sorted({run.config[flag] for run in runs})
         accuracies = [
             [run.result["test_accuracy"] for run in runs if run.config[flag] == value]
             for value in values
         ]
         means, low, high = ([f(each) for each in accuracies] for f in (np.mean, min, max))
-        axes.plot(values, means, style, color=colour, markersize=3, label=kind)
+        axes.plot(values, means, marker, color=colour, markersize=3, label=kind)
         axes.fill_between(values, low, high, color=colour, alpha=0.2, linewidth=0)
-    mark_guessing(axes)
+    mark_chance(axes)
 
 
-def mark_guessing(axes: Axes) -> None:
-    """A dotted line at the accuracy of guessing."""
+def mark_chance(axes: Axes) -> None:
+    """A dotted line at the accuracy of chance."""
     axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":")
 
 
-def draw_gradient_norms(nets: dict[str, tuple[VanillaRNN, int]]) -> Figure:
-    """The norm of the loss's gradient with respect to h_t against t, a line a net.
-
-    Args:
-        nets: by label: the net, and the length of the sequences it reads.
-    """
+def draw_gradient_norms(nets: Sequence[VanillaRNN], labels: Sequence[str]) -> Figure:
+    """The norm of the loss's gradient with respect to h_t against t, a line for each net."""
     figure, ((axes,),) = new_figure(1, 1, panel=(4.6, 3.2))
-    for (label, (net, length)), colour in zip(nets.items(), COLOURS, strict=False):
-        norms = gradient_norms(net, *draw_palindromes(SEQUENCES, length, SEED))
-        axes.semilogy(
-            range(1, length + 1), np.maximum(norms, np.finfo(float).tiny), color=colour, label=label
-        )
+    for net, label, colour in zip(nets, labels, itertools.cycle(COLOURS)):
+        norms = gradient_norms(net, *draw_palindromes(GRADIENT_SEQUENCES, net.input_length, SEED))
+        above_zero = np.maximum(norms, np.finfo(float).tiny)
+        axes.semilogy(range(1, len(norms) + 1), above_zero, color=colour, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="step t", ylabel=r"$\|\partial\,$loss$\,/\,\partial h_t\|$")
+    axes.set(xlabel="step $t$", ylabel=r"$\|\partial\,$loss$\,/\,\partial h_t\|$")
     axes.legend(fontsize=7)
     return figure
 
 
-def draw_trajectories(net: VanillaRNN, length: int) -> Figure:
+def draw_trajectories(net: VanillaRNN) -> Figure:
     """Last hidden states, and the way to some of them, in 2-D, coloured by the first digit."""
-    x, y = draw_palindromes(TRAJECTORIES, length, SEED)
-    points, shown = trajectories(net, x)
+    x, y = draw_palindromes(TRAJECTORIES, net.input_length, SEED)
+    points, share = trajectories(net, x)
     figure, ((axes,),) = new_figure(1, 1, panel=(4.4, 3.8))
-    colours = new_colours(N_DIGITS)
-    traced = dict.fromkeys(range(N_DIGITS), 0)
-    for path, digit in zip(points, y.tolist(), strict=True):
-        if traced[digit] < TRACED:
-            axes.plot(*path.T, color=colours[digit], linewidth=0.8, alpha=0.7)
-            traced[digit] += 1
-        axes.plot(*path[-1], "o", color=colours[digit], markersize=3.5)
-    for digit, colour in enumerate(colours):
-        axes.plot([], [], "o", color=colour, markersize=4, label=str(digit))
+    for digit, colour in enumerate(matplotlib.colormaps["tab10"].colors):
+        of_digit = points[(y == digit).numpy()]
+        for path in of_digit[:FULL_TRAJECTORIES]:
+            axes.plot(*path.T, color=colour, linewidth=0.8, alpha=0.7)
+        axes.plot(*of_digit[:, -1].T, "o", color=colour, markersize=3.5, label=str(digit))
     axes.legend(title="first digit", fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.set(xlabel="first component", ylabel="second component")
-    axes.set_title(f"h_1 to h_{length} (dot), {shown:.0%} of their variance")
+    axes.set(xlabel="first principal component", ylabel="second principal component")
+    axes.set_title(f"$h_1$ to $h_{{{net.input_length}}}$ (dot), {share:.0%} of their variance")
     return figure
-
-
-def new_colours(n: int) -> list:
-    """So many colours that can be told apart."""
-    import matplotlib
-
-    return list(matplotlib.colormaps["tab10"].resampled(n).colors)
 
 
 def main() -> int:
@@ -121,24 +177,27 @@ def main() -> int:
     for run in runs:
         if "input_length" not in run.config:
             raise UsageError(f"{run.path} holds no run of part 3")
-    figures = {"curves": draw_curves(runs)}
-    if len({run.config["input_length"] for run in runs}) > 1:
-        figures["lengths"] = draw_accuracy_against_length(runs)
-    nets = {
-        run.path.name: (load_net(run), run.config["input_length"])
-        for run in runs
-        if run.checkpoint and run.config["cell"] == "rnn" and run.config["input_length"] > 1
-    }
-    if nets:
-        figures["gradients"] = draw_gradient_norms(nets)
-        figures["trajectories"] = draw_trajectories(*next(iter(nets.values())))
-    else:
-        print("curves alone: no vanilla RNN that has kept its weights", file=sys.stderr)
-    for name, figure in figures.items():
-        for path in save_figure(figure, (args.out or args.runs[0]) / name):
-            print(path)
+    kept = [r for r in runs if r.checkpoint and r.config["cell"] == "rnn"]
+    kept = [r for r in kept if r.config["input_length"] > 1]  # else there is one state, h_1
+    nets = [net_from_config(run.config) for run in kept]
+    for net, run in zip(nets, kept, strict=True):
+        load_best(net, run)
+    with style():
+        figures = {"curves": draw_curves(runs)}
+        if len({run.config["input_length"] for run in runs}) > 1:
+            figures["lengths"] = draw_accuracy_against_length(runs)
+        if nets:
+            figures["gradients"] = draw_gradient_norms(nets, [run.path.name for run in kept])
+            figures["trajectories"] = draw_trajectories(nets[0])
+        else:
+            print(
+                "no hidden states: no vanilla RNN with T > 1 has kept its weights", file=sys.stderr
+            )
+        for name, figure in figures.items():
+            for path in save_figure(figure, (args.out or args.runs[0]) / name):
+                print(path)
     return 0
 
 
 if __name__ == "__main__":
-    one_line_errors(main)
+    run_cli(main)

@@ -1,6 +1,6 @@
-"""The default of every flag that `--recipe` sets."""
+"""The defaults that `--recipe` sets, by flag, as one would type them."""
 
-REPORT = {
+ORIGINAL = {
     "init": "normal",
     "init_scale": 1.0,
     "input_scale": 1.0,
@@ -15,11 +15,12 @@ REPORT = {
     "eval_freq": 100,
     "patience": 0,
 }
-BEST = REPORT | {
-    # Every unit is a latch, which the first digit sets and later ones are too weak to move.
+BEST = ORIGINAL | {
+    # The bistable initialisation: the first digit sets each unit, and later ones are too weak to
+    # change it.
     "init": "identity",
     "init_scale": 3.0,
     "input_scale": 0.1,
     "schedule": "cosine",
 }
-RECIPES = {"report": REPORT, "best": BEST}
+RECIPES = {"original": ORIGINAL, "best": BEST}

@@ -2,7 +2,6 @@
 
 import pytest
 
-from data.cifar10 import BATCH_FOLDER
 from part1_mlp import plot, train
 
 SHORT = ("--n_samples", "100", "--max_epochs", "1")
@@ -37,7 +36,6 @@ def refused(run_main, tmp_path):
         ("--init", "zeros"),
         ("--precision", "float16"),
         ("--device", "tpu"),
-        ("--cifar10_md5", "maybe"),
         *(("--dnn_hidden_units", value) for value in ("0", "-3", "a,b", "", "20,", "20,0", "1.5")),
         *(("--learning_rate", value) for value in ("0", "-1", "nan", "inf", "fast", "")),
         *(("--batch_size", value) for value in ("0", "-1", "1.5", "all", "", "8,0")),
@@ -108,13 +106,27 @@ def test_a_device_that_is_absent(refused):
 
 def test_broken_cifar10_is_named(refused, tiny_cifar10, tmp_path):
     cifar10 = ("--model", "pytorch", "--dataset", "cifar10", "--data_dir")
-    refused(*cifar10, tiny_cifar10, words="md5")
-    (tiny_cifar10 / BATCH_FOLDER / "data_batch_4").write_bytes(b"\x80")
-    refused(*cifar10, tiny_cifar10, "--cifar10_md5", "skip", words="data_batch_4")
+    broken = next((tiny_cifar10 / "train" / "cat").iterdir())
+    broken.write_bytes(b"no image")
+    refused(*cifar10, tiny_cifar10, words=str(broken))
     (tmp_path / "empty").mkdir()
-    refused(*cifar10, tmp_path / "empty", words="--data_dir")
+    for folder in (tmp_path / "empty", tmp_path / "absent"):
+        refused(*cifar10, folder, words="--data_dir")
     (tmp_path / "file").write_text("")
     refused(*cifar10, tmp_path / "file", words="--data_dir")
+
+
+@pytest.mark.parametrize("flag", ["--data_dir", "--run_dir"])
+def test_an_empty_folder_name_is_refused(flag, run_main):
+    code, _, err = run_main(train.main, "train.py", "--dataset", "cifar10", f"{flag}=")
+    assert (code, err.count("\n")) == (2, 1)
+    assert flag in err
+
+
+def test_a_tilde_is_the_home_folder(run_main, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run_main(train.main, "train.py", *SHORT, "--run_dir=~/run")[0] == 0
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 # --- Run folders --------------------------------------------------------------------------------
@@ -160,7 +172,7 @@ def test_foreign_folders_and_files_are_left_alone(run_main, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(run_main, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.record.os.access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr("training.runs.os.access", lambda *_: False)  # root may write anywhere
     code, _, err = _train(run_main, tmp_path / "run")
     assert code == 2
     assert "--run_dir" in err

@@ -1,9 +1,11 @@
-"""The figures: drawn from whole records, the same every time, captions and numbers to match."""
+"""The figures: their records, drawing, captions, retraining, and what is written where."""
 
 import dataclasses
 import importlib
 import json
-import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,260 +13,398 @@ import pytest
 from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
-from figures.experiments import Experiment
-from figures.pictures import pictures
-from figures.results import lengths_table, marks, update_readme
-from figures.retrain import MEASURES, retrain
-from figures.shifts import SHIFTS, SHIFTS_FILE, measure_shifts, read_shifts, shifted
+from figures.catalogue import figures, stem
+from figures.drawings import toy_sets
+from figures.experiments import EXPERIMENTS, MLP, RNN_LENGTHS, Experiment, Group, Records
+from figures.measurements import (
+    MEASURES,
+    SHIFTS,
+    measure_memory,
+    measure_shifts,
+    read_memory,
+    read_shifts,
+    shifted,
+)
+from figures.report import find_pages, lengths_table, marks, update_section
+from figures.retrain import retrain, write_small_cifar10
 from part1_mlp import plot, train
-from training.errors import UsageError
-from training.record import FREE_TO_CHANGE, RunRecord, read_run
-from training.script import ROOT
+from part3_rnn.train import VANILLA_ONLY
+from training import UsageError
+from training.cli import RESUMABLE_FLAGS, ROOT
+from training.runs import RunRecord, read_run
 
-RECORDS = ROOT / "figures" / "records"
+FOLDER = ROOT / "figures" / "records"
+OUTPUT = ROOT / "figures" / "output"
 TOY_GOALS = {"circles": 0.97, "moons": 0.96}
+RECORD_FILES = {"config.json", "history.csv", "result.json"}
 
 
-def records(prefix: str) -> list:
-    return [read_run(folder) for folder in sorted(RECORDS.glob(f"{prefix}*"))]
+@pytest.fixture(scope="module")
+def records() -> Records:
+    return Records(FOLDER)
 
 
 # --- The committed records ------------------------------------------------------------------------
 
 
-def test_every_figure_has_its_records_and_they_hold_no_weights():
-    wanted = {run.record for picture in pictures().values() for run in picture.runs}
-    assert {folder.name for folder in RECORDS.iterdir()} == wanted
-    for name in wanted:
-        files = {file.name for file in (RECORDS / name).iterdir()} - set(MEASURES)
-        assert files == {"config.json", "history.csv", "result.json"}
-        config = read_run(RECORDS / name).config
-        assert config["run_dir"] is None
-        assert config["data_dir"] is None
+def test_records_are_those_of_the_table_and_hold_no_weights(records):
+    wanted = {f"{e.group}/seed{seed}" for e in EXPERIMENTS.values() for seed in e.seeds}
+    assert {f"{p.parent.name}/{p.name}" for p in FOLDER.glob("*/*")} == wanted
+    for name, experiment in EXPERIMENTS.items():
+        for run in records[name].runs:
+            files = {file.name for file in run.path.iterdir()}
+            assert files == RECORD_FILES | set(experiment.measures)
+            assert run.config["script"] == experiment.script
+            assert run.config["environment"].keys() >= {"python", "torch", "device", "precision"}
+            assert run.config.get("run_dir") is run.config.get("data_dir") is None
 
 
-def test_records_were_made_with_the_flags_that_the_captions_tell():
-    for picture in pictures().values():
-        for run in picture.runs:
-            script = importlib.import_module(run.script.removesuffix(".py").replace("/", "."))
-            args = vars(script.parse(list(run.flags)))
-            args.pop("n_seeds", None)  # a run is recorded as if it were alone
-            config = read_run(RECORDS / run.record).config
-            for name, value in args.items():
-                if name not in FREE_TO_CHANGE:
-                    value = list(value) if isinstance(value, tuple) else value
-                    assert config[name] == value, f"{run.record}: {name}"
+def test_every_experiment_is_in_a_figure():
+    shown = {e.group for figure in figures().values() for e in figure.experiments}
+    assert shown == set(EXPERIMENTS)
 
 
-def test_results_agree_with_the_histories():
-    for run in records(""):
-        best = int(np.argmin(run.history["val_loss"]))
-        assert run.history["step"][best] == run.result["best_step"], run.path
-        if run.config.get("views", 1) == 1:
-            recorded = run.history["test_accuracy"][best]
-            assert run.result["test_accuracy"] == pytest.approx(recorded, abs=1e-6)
+def test_records_were_made_with_the_flags_of_the_table(records):
+    free = RESUMABLE_FLAGS | {"device", "precision", "n_seeds"}
+    for experiment in EXPERIMENTS.values():
+        script = importlib.import_module(experiment.script.removesuffix(".py").replace("/", "."))
+        for seed, run in zip(experiment.seeds, records[experiment.group].runs, strict=True):
+            args = vars(script.parse([*experiment.flags.split(), "--seed", str(seed)]))
+            if not run.config["environment"]["python"]:  # an old record lacks newer flags
+                args = {name: value for name, value in args.items() if name in run.config}
+            if run.config.get("cell", "rnn") != "rnn":  # PyTorch initialises it
+                args = {name: value for name, value in args.items() if name not in VANILLA_ONLY}
+            for name in args.keys() - free:
+                value = list(args[name]) if isinstance(args[name], tuple) else args[name]
+                assert run.config[name] == value, f"{run.path}: {name}"
+
+
+def test_results_agree_with_the_histories(records):
+    for name in EXPERIMENTS:
+        for run in records[name].runs:
+            best = int(np.argmin(run.history["val_loss"]))
+            assert run.history["step"][best] == run.result["best_step"], run.path
+            if run.config.get("views", 1) == 1:
+                recorded = run.history["test_accuracy"][best]
+                assert run.result["test_accuracy"] == pytest.approx(recorded, abs=1e-6)
 
 
 @pytest.mark.parametrize("model", ["numpy", "pytorch"])
 @pytest.mark.parametrize("dataset", ["moons", "circles"])
-def test_toy_records_reach_the_goal_or_the_best_possible(model, dataset):
-    runs = records(f"mlp_{model}_{dataset}_report")
-    assert len(runs) == 5
-    goal = min(TOY_GOALS[dataset], bayes_accuracy(dataset, DEFAULT_NOISE[dataset]))
-    assert np.mean([run.result["test_accuracy"] for run in runs]) >= goal
+def test_toy_records_reach_the_goal_or_the_bayes_accuracy(model, dataset, records):
+    accuracy = records[f"mlp_{model}_{dataset}_original"].accuracies
+    assert len(accuracy) == 5
+    assert accuracy.mean() >= min(
+        TOY_GOALS[dataset], bayes_accuracy(dataset, DEFAULT_NOISE[dataset])
+    )
 
 
-def test_cifar10_report_records_keep_every_fixed_fact():
-    runs = records("mlp_pytorch_cifar10_report")
-    assert [run.config["seed"] for run in runs] == [0, 1, 2]
+def test_mlp_records_keep_every_fixed_fact(records):
     fixed = {"dnn_hidden_units": [512, 256, 128], "dropout": 0.1, "optimizer": "adamw",
              "learning_rate": 1e-3, "weight_decay": 1e-4, "schedule": "constant", "patience": 10,
              "augment": True, "batch_norm": False, "whiten": False, "activation": "relu",
              "label_smoothing": 0.0, "mixup": 0.0, "average_decay": 0.0, "views": 1}  # fmt: skip
-    for run in runs:
+    for run in records["mlp_pytorch_cifar10_original"].runs:
         assert run.config.items() >= fixed.items()
 
 
-def test_cnn_report_record_keeps_every_fixed_fact_and_reaches_its_goal():
-    (run,) = records("cnn_report")
+def test_cnn_records_keep_every_fixed_fact_and_reach_their_goals(records):
+    (original,), (best,) = records["cnn_original"].runs, records["cnn_best"].runs
     fixed = {"optimizer": "adam", "augment": True, "dropout": 0.5, "image_sizes": [32],
              "label_smoothing": 0.0, "mixup": 0.0, "average_decay": 0.0, "views": 1}  # fmt: skip
-    assert run.config.items() >= fixed.items()
-    assert run.config["patience"] > 0
-    assert run.result["parameters"] == 6_400_586
-    assert run.result["test_accuracy"] >= 0.85
+    assert original.config.items() >= fixed.items()
+    assert original.config["patience"] > 0
+    assert original.result["parameters"] == best.result["parameters"] == 6_400_586
+    assert original.result["test_accuracy"] >= 0.85
+    assert best.config["dropout"] == 0.5
+    assert best.result["test_accuracy"] >= 0.91
 
 
-def test_rnn_report_records_know_five_digits_almost_perfectly():
-    runs = records("rnn_T5_report")
-    assert [run.config["seed"] for run in runs] == list(range(5))
+def test_rnn_records_keep_every_fixed_fact_and_learn_five_digits(records):
     fixed = {"cell": "rnn", "init": "normal", "optimizer": "rmsprop", "max_norm": 10.0,
              "batch_size": 128, "input_length": 5}  # fmt: skip
-    for run in runs:
+    for run in records["rnn_T5_original"].runs:
         assert run.config.items() >= fixed.items()
         assert run.result["steps"] <= 2000
         assert run.result["test_accuracy"] >= 0.999
 
 
-def test_a_vanilla_rnn_remembers_for_a_thousand_steps():
-    runs = records("rnn_length_best_T1000_")
-    assert len(runs) == 5
-    for run in runs:
-        assert (run.config["cell"], run.config["num_hidden"]) == ("rnn", 128)
-        assert run.result["test_accuracy"] >= 0.99
-        assert run.result["seconds"] / len(runs) <= 600, "they were trained together on one core"
+def test_a_vanilla_rnn_remembers_for_a_thousand_steps(records):
+    group = records["rnn_length_best_T1000"]
+    assert len(group.runs) == 5
+    assert (group.config["cell"], group.config["num_hidden"]) == ("rnn", 128)
+    assert group.accuracies.min() >= 0.99
+    assert group.seconds / 5 <= 600
 
 
-@pytest.mark.parametrize(("cell", "seconds"), [("rnn", "0.8"), ("gru", "1.5")])
-def test_lengths_table_tells_the_longest_length_that_all_seeds_have_learnt(cell, seconds, tmp_path):
-    def run(length: int, seed: int, accuracy: float) -> RunRecord:
-        result = {"test_accuracy": accuracy, "steps": 7, "seconds": 1.5}
-        path = tmp_path / f"rnn_length_x_T{length}_seed{seed}"
-        return RunRecord(path, {"input_length": length, "cell": cell}, {}, result)
-
-    table = lengths_table([run(3, 0, 1.0), run(3, 1, 0.995), run(9, 0, 1.0), run(9, 1, 0.5)])
-    assert f"| `rnn_length_x` | 2 | 3 | 0.9950 | 7 | {seconds} | 9 | 0.7500 |" in table
-    assert "| none |" in lengths_table([run(3, 0, 0.5)])
-
-
-def test_cnn_best_record_is_the_same_net_and_reaches_its_goal():
-    (run,) = records("cnn_best")
-    assert run.result["parameters"] == 6_400_586
-    assert run.config["dropout"] == 0.5
-    assert run.result["test_accuracy"] >= 0.91
-
-
-def test_recorded_shifts_begin_at_the_recorded_accuracy():
-    wanted = {run for picture in pictures().values() for run in picture.runs}
-    with_shifts = [run.record for run in wanted if SHIFTS_FILE in run.measures]
+def test_recorded_shifts_begin_at_the_recorded_accuracy(records):
+    with_shifts = [name for name, each in EXPERIMENTS.items() if "shifts.csv" in each.measures]
     assert with_shifts
-    for name in with_shifts:
-        pixels, accuracy, images = read_shifts(RECORDS / name)
+    for run in (run for name in with_shifts for run in records[name].runs):
+        pixels, accuracy, images = read_shifts(run.path)
         assert pixels.tolist() == list(SHIFTS)
         assert accuracy.shape == (9, 4)
-        run = read_run(RECORDS / name)
         expected = run.result["test_accuracy"]
         # Of a part of the test images, within three standard deviations.
         by_chance = 0 if images == 10_000 else 3 * (expected * (1 - expected) / images) ** 0.5
         assert accuracy[0] == pytest.approx(expected, abs=by_chance + 2e-4)
 
 
+@pytest.mark.parametrize("text", ["", "shift\n1\n", "step,x\n1,2\n", "\xff"])
+def test_broken_measurements_are_named(text, tmp_path):
+    for name, read in (("shifts.csv", read_shifts), ("memory.csv", read_memory)):
+        with pytest.raises(UsageError, match=name):
+            read(tmp_path)
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match=name):
+            read(tmp_path)
+
+
+def made_up_run(length: int, accuracy: float, python: str | None = None) -> RunRecord:
+    config = {"input_length": length, "cell": "rnn", "environment": {"python": python}}
+    return RunRecord(Path(), config, {}, {"test_accuracy": accuracy, "steps": 7, "seconds": 1.5})
+
+
+def made_up_group(*runs: RunRecord) -> Group:
+    return Group(dataclasses.replace(RNN_LENGTHS[0], label="some net"), list(runs))
+
+
+@pytest.mark.parametrize(("python", "seconds"), [(None, "0.8"), ("3.12.1", "1.5")])
+def test_lengths_table_has_the_longest_length_that_all_seeds_learn(python, seconds):
+    solved = made_up_group(made_up_run(3, 1.0, python), made_up_run(3, 0.995, python))
+    failed = made_up_group(made_up_run(9, 1.0, python), made_up_run(9, 0.5, python))
+    line = f"| some net | 3 | 0.9950 | 7 | {seconds} | 9 | 0.7500 |"
+    assert line in lengths_table([solved, failed])
+    assert "| some net | none |" in lengths_table([failed])
+
+
 # --- Drawing --------------------------------------------------------------------------------------
 
 
-def test_redrawing_changes_no_byte(run_main, tmp_path):
-    for out in ("a", "b"):
-        code, _, err = run_main(
-            regenerate.main,
-            "regenerate.py",
-            "--out",
-            tmp_path / out,
-            "--format",
-            "png",
-            "pdf",
-            "svg",
-        )
+def redraw_twice(run_main, out: Path, formats: tuple[str, ...], *flags: str) -> list[Path]:
+    for name in ("a", "b"):
+        where = ("--out", out / name, "--format", *formats)
+        code, _, err = run_main(regenerate.main, "regenerate.py", *flags, *where)
         assert (code, err) == (0, "")
-    first = sorted((tmp_path / "a").iterdir())
-    assert len(first) == 4 * len(pictures())  # three formats and a caption
+    first = sorted((out / "a").iterdir())
     for path in first:
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (out / "b" / path.name).read_bytes(), path.name
+    return first
 
 
-def test_captions_name_every_run_with_its_accuracy(run_main, tmp_path):
-    run_main(regenerate.main, "regenerate.py", "--only", "2", "--out", tmp_path, "--format", "png")
-    caption = (tmp_path / "figure2.txt").read_text()
-    for run in records("mlp_numpy_circles_report") + records("mlp_pytorch_circles_report"):
-        accuracy = f"{run.result['test_accuracy']:.4f}"
-        assert re.search(f"^{run.path.name}: test accuracy {accuracy} .*--seed", caption, re.M)
-    assert not (tmp_path / "figure3.png").exists()
+def test_redrawing_changes_no_byte(run_main, tmp_path):
+    names = ("2", "limits")
+    drawn = redraw_twice(run_main, tmp_path, ("png", "pdf"), "--only", *names)
+    assert {path.stem for path in drawn} == set(map(stem, names))
+    assert len(drawn) == 3 * len(names)  # two formats and a caption
 
 
-def test_committed_captions_are_those_of_the_records():
-    for name, picture in pictures().items():
-        stem = f"figure{name}" if name.isdigit() else name
-        caption = (ROOT / "figures" / f"{stem}.txt").read_text()
-        for run in picture.runs:
-            accuracy = read_run(RECORDS / run.record).result["test_accuracy"]
-            assert f"{run.record}: test accuracy {accuracy:.4f}" in caption
+@pytest.mark.slow
+def test_redrawing_all_figures_changes_no_byte(run_main, tmp_path):
+    formats = ("png", "pdf", "svg")
+    assert len(redraw_twice(run_main, tmp_path, formats)) == 4 * len(figures())
 
 
-def test_readme_holds_the_numbers_of_the_records():
-    readme = (ROOT / "README.md").read_text()
-    for section, table in regenerate.texts(RECORDS)[0].items():
-        begin, end = marks(section)
-        assert f"{begin}\n\n{table}\n\n{end}" in readme
+def test_a_matplotlibrc_changes_no_byte(run_main, tmp_path):
+    import matplotlib
+
+    drawn = []
+    for out in (tmp_path / "a", tmp_path / "b"):
+        run_main(regenerate.main, "regenerate.py", "--only", "2", "--out", out, "--format", "png")
+        drawn.append((out / "figure2.png").read_bytes())
+        matplotlib.rcParams.update({"font.size": 20, "axes.grid": False, "lines.linewidth": 9})
+    matplotlib.rcdefaults()
+    assert drawn[0] == drawn[1]
 
 
-def test_update_readme_touches_nothing_else(tmp_path):
-    readme = tmp_path / "README.md"
-    begin, end = marks("results")
-    readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
-    update_readme(readme, "results", "| new |")
-    assert readme.read_text() == f"before\n{begin}\n\n| new |\n\n{end}\nafter\n"
+def test_committed_captions_name_every_run_with_its_accuracy_and_command(records):
+    for name, figure in figures().items():
+        caption = (OUTPUT / f"{stem(name)}.txt").read_text()
+        assert caption.startswith(f"{figure.title}\n")
+        for experiment in figure.experiments:
+            for seed, run in zip(experiment.seeds, records.read(experiment).runs, strict=True):
+                line = f"{experiment.group}, seed {seed}: test accuracy "
+                assert f"{line}{run.result['test_accuracy']:.4f} at epoch" in caption
+                assert f"; {experiment.command(seed)}\n" in caption
 
 
-def test_retraining_keeps_a_record_without_weights_and_paths(tmp_path):
-    flags = ("--dataset", "moons", "--n_samples", "100", "--max_epochs", "2")
-    run = Experiment("mlp_numpy_moons_report_seed0", "part1_mlp/train.py", flags, ())
+# --- Retraining -----------------------------------------------------------------------------------
+
+FLAGS = "--model numpy --dataset moons --n_samples 100 --max_epochs 2"
+SHORT = Experiment("short", MLP, FLAGS, "short", (0,), "")
+OPTIONS = {"jobs": 1, "small": False, "data_dir": None}
+
+
+def test_retraining_keeps_records_without_weights_and_paths(tmp_path):
     work, kept = tmp_path / "retrain", tmp_path / "records"
-    retrain([run], work, kept, jobs=1, quick=False, data_dir=None)
-    record = kept / run.record
-    assert {f.name for f in record.iterdir()} == {"config.json", "history.csv", "result.json"}
-    assert json.loads((record / "config.json").read_text())["run_dir"] is None
+    two = dataclasses.replace(SHORT, seeds=(0, 1))
+    retrain([two, SHORT], work, kept, Records(kept), **OPTIONS)
+    for run in Records(kept).read(two).runs:
+        assert {file.name for file in run.path.iterdir()} == RECORD_FILES
+        assert run.config["run_dir"] is None
+        assert run.config["script"] == MLP
+        assert run.config["environment"]["python"]
     assert list(work.iterdir()) == []
 
 
-def test_retraining_that_was_interrupted_does_not_begin_anew(tmp_path):
-    flags = ("--model", "numpy", "--dataset", "moons", "--n_samples", "100", "--max_epochs", "2")
-    first = Experiment("mlp_numpy_moons_report_seed0", "part1_mlp/train.py", flags, ())
-    second = Experiment(
-        "mlp_numpy_moons_report_seed1", "part1_mlp/train.py", (*flags, "--seed", "1"), ()
-    )
-    failing = dataclasses.replace(second, record="failing", flags=(*flags, "--seed", "-1"))
+def test_interrupted_retraining_continues(tmp_path):
+    failing = dataclasses.replace(SHORT, group="failing", flags=f"{FLAGS} --momentum -1")
+    other = dataclasses.replace(SHORT, group="other", seeds=(1,))
     work, kept = tmp_path / "retrain", tmp_path / "records"
-    settings = {"jobs": 1, "quick": False, "data_dir": None}
-    with pytest.raises(UsageError, match="--seed"):
-        retrain([first, failing], work, kept, **settings)
-    result = work / first.record / "result.json"
+    with pytest.raises(UsageError, match=r"failing, seed 0: exit code 2: .*--momentum"):
+        retrain([SHORT, failing], work, kept, Records(kept), **OPTIONS)
+    result = work / "short" / "seed0" / "result.json"
     result.write_text(json.dumps(json.loads(result.read_text()) | {"seconds": 12345}))
-    retrain([first, second], work, kept, **settings)
-    assert read_run(kept / first.record).result["seconds"] == 12345  # so it was not trained again
-    assert read_run(kept / second.record).result["seed"] == 1
-    assert list(work.iterdir()) == []
-    retrain([first], work, kept, **settings)
-    assert read_run(kept / first.record).result["seconds"] < 12345
+    retrain([SHORT, other], work, kept, Records(kept), **OPTIONS)
+    assert read_run(kept / "short" / "seed0").result["seconds"] == 12345  # not trained again
+    assert read_run(kept / "other" / "seed1").result["seed"] == 1
+    assert list(work.iterdir()) == [work / "failing"]  # so that the next call begins anew
 
 
+def test_small_cifar10_is_read_back(tmp_path, tiny_cifar10):
+    small = write_small_cifar10(tmp_path / "small", tiny_cifar10)
+    ours, theirs = (load_dataset("cifar10", data_dir=folder) for folder in (small, tiny_cifar10))
+    for split in ("test", "val", "train"):
+        sizes = {len(dataset.split(split)[1]) for dataset in (ours, theirs)}
+        assert len(sizes) == 1
+    pairs = (zip(*dataset.split("test"), strict=True) for dataset in (ours, theirs))
+    first, second = ({(x.tobytes(), int(y)) for x, y in each} for each in pairs)
+    assert first == second
+
+
+@pytest.mark.slow
 def test_quick_figures_are_marked_and_leave_the_records_alone(
     run_main, tmp_path, monkeypatch, real_cifar10
 ):
-    monkeypatch.setattr(regenerate, "QUICK_DIR", tmp_path)
+    monkeypatch.setattr(regenerate, "ROOT", tmp_path)
     code, out, err = run_main(
         regenerate.main, "regenerate.py", "--quick", "--only", "2", "cnn_best", "--format", "png",
         "--data_dir", real_cifar10,
     )  # fmt: skip
     assert (code, err) == (0, "")
+    quick = tmp_path / "runs" / "quick"
     names = ("figure2.png", "figure2.txt", "cnn_best.png", "cnn_best.txt")
-    assert out.splitlines() == [str(tmp_path / name) for name in names]
-    assert "Shortened runs." in (tmp_path / "cnn_best.txt").read_text()
-    run = read_run(tmp_path / "records" / "cnn_best_seed0")
+    assert out.splitlines() == [str(quick / name) for name in names]
+    assert "Shortened runs." in (quick / "cnn_best.txt").read_text()
+    run = read_run(quick / "records" / "cnn_best" / "seed0")
     assert run.result["epochs"] == 2
     assert run.config["data_dir"] is None
-    small = load_dataset(
-        "cifar10", data_dir=str(tmp_path / "retrain" / "cifar10"), check_md5=False, seed=0
-    )
-    whole = load_dataset("cifar10", data_dir=str(real_cifar10), seed=0)
-    assert len(small.x_train) + len(small.x_val) == 5 * len(small.x_test)
-    assert (small.x_test == whole.x_test[: len(small.x_test)]).all()
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
 
 
-@pytest.mark.parametrize("flags", [("--only", "9"), ("--jobs", "0"), ("--format", "bmp")])
+# --- What is written where ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A git repository with the records and pages with marks, where regenerate.py writes."""
+    root = tmp_path / "project"
+    shutil.copytree(FOLDER, root / "figures" / "records")
+    shutil.copy(ROOT / ".gitignore", root)
+    (root / "figures" / "output").mkdir()
+    (root / "docs").mkdir()
+    for page, sections in (("README.md", ["results"]), ("docs/x.md", regenerate.SECTIONS[1:])):
+        lines = ("\n".join((marks(section)[0], "old", marks(section)[1])) for section in sections)
+        (root / page).write_text("before\n" + "\n".join(lines) + "\nafter\n")
+    monkeypatch.setattr(regenerate, "ROOT", root)
+    git(root, "init", "-q")
+    commit(root)
+    return root
+
+
+def git(root: Path, *command: str) -> str:
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    return subprocess.run(
+        ["git", *identity, *command], cwd=root, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def commit(root: Path) -> None:
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "x")
+
+
+def test_without_update_the_repository_stays_clean(project, run_main, monkeypatch):
+    name = "mlp_numpy_circles_matched"
+    tiny = dataclasses.replace(EXPERIMENTS[name], seeds=(0,))
+    tiny = dataclasses.replace(tiny, flags=f"{tiny.flags} --n_samples 100 --max_epochs 2")
+    figure = dataclasses.replace(figures()["1"], draw=toy_sets, experiments=[tiny])
+    monkeypatch.setattr(regenerate, "figures", lambda: {"2": figure})
+    flags = ("--retrain", "2", "--format", "png")
+
+    code, out, err = run_main(regenerate.main, "regenerate.py", *flags)
+    assert (code, err) == (0, "")
+    drawn = project / "runs" / "figures"
+    assert out.startswith(f"the runs in {drawn / 'records'} are drawn in place of those in ")
+    assert git(project, "status", "--porcelain") == ""
+    new = read_run(drawn / "records" / name / "seed0").result["test_accuracy"]
+    assert f"test accuracy {new:.4f} " in (drawn / "figure2.txt").read_text()
+
+    code, out, err = run_main(regenerate.main, "regenerate.py", *flags, "--update")
+    assert (code, err) == (0, "")
+    changed = {line[3:] for line in git(project, "status", "--porcelain").splitlines()}
+    record = f"figures/records/{name}/seed0"
+    assert {"README.md", "REPORT.md", "docs/x.md", f"{record}/result.json"} <= changed
+    assert (project / "figures" / "output" / "figure2.png").is_file()
+    assert read_run(project / record).result["test_accuracy"] == new
+    assert not any("seed1" in path for path in changed)
+
+
+def test_updating_twice_changes_no_byte_and_touches_nothing_else(project, run_main):
+    flags = ("--only", "1", "--format", "png", "--update")
+    assert run_main(regenerate.main, "regenerate.py", *flags)[0] == 0
+    changed = {line[3:] for line in git(project, "status", "--porcelain").splitlines()}
+    assert changed == {"README.md", "REPORT.md", "docs/x.md", "figures/output/"}
+    readme = (project / "README.md").read_text()
+    assert readme.startswith("before\n")
+    assert readme.endswith("\nafter\n")
+    assert "old" not in readme
+    commit(project)
+    assert run_main(regenerate.main, "regenerate.py", *flags)[0] == 0
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_update_refuses_a_missing_page_before_anything_is_trained(project, run_main):
+    (project / "README.md").unlink()
+    code, _, err = run_main(regenerate.main, "regenerate.py", "--update", "--retrain", "2")
+    assert code == 2
+    assert "'results'" in err
+    assert err.count("\n") == 1
+    assert not (project / "runs").exists()
+
+
+def test_committed_pages_are_those_of_the_records(records):
+    sections, files = regenerate.texts(records)
+    pages = find_pages(ROOT, regenerate.SECTIONS)
+    assert set(sections) == set(regenerate.SECTIONS)
+    for section, content in sections.items():
+        begin, end = marks(section)
+        assert f"{begin}\n\n{content}\n\n{end}" in pages[section].read_text(), section
+    for name, text in files.items():
+        assert (ROOT / name).read_text() == text, name
+
+
+def test_updating_a_section_touches_nothing_else(tmp_path):
+    page = tmp_path / "README.md"
+    begin, end = marks("results")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    update_section(page, "results", "| new |")
+    assert page.read_text() == f"before\n{begin}\n\n| new |\n\n{end}\nafter\n"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--only", "9"), ("--jobs", "0"), ("--format", "bmp"), ("--update", "--quick"),
+     ("--update", "--out", "x")],
+)  # fmt: skip
 def test_bad_flags(flags, run_main):
     code, _, err = run_main(regenerate.main, "regenerate.py", *flags)
     assert code == 2
     assert flags[0] in err
     assert err.count("\n") == 1
+
+
+# --- Measurements on trained nets -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", ["numpy", "pytorch"])
@@ -278,7 +418,7 @@ def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp
     assert names <= {file.name for file in folder.iterdir()}
     assert out.count("\n") == 4
     run = read_run(folder)
-    dataset = train.load_dataset("moons", seed=0)
+    dataset = load_dataset("moons", seed=0)
     predicted = plot.predict_probability(run, dataset.x_test) > 0.5
     accuracy = (predicted == dataset.y_test).mean()
     assert accuracy == pytest.approx(run.result["test_accuracy"], abs=2e-3)  # float32 against 64
@@ -295,16 +435,33 @@ def test_shifting_moves_pixels_and_fills_with_black():
 @pytest.mark.parametrize("part", ["part1_mlp", "part2_cnn"])
 def test_shifts_of_a_trained_net(part, run_main, tmp_path, tiny_cifar10):
     flags = {
-        "part1_mlp": ("--model", "pytorch", "--dnn_hidden_units", "32"),
+        "part1_mlp": ("--model", "pytorch", "--dataset", "cifar10", "--dnn_hidden_units", "32"),
         "part2_cnn": ("--image_sizes", "8"),
     }[part]
-    flags = (*flags, "--dataset", "cifar10", "--cifar10_md5", "skip", "--data_dir", tiny_cifar10)
     script = importlib.import_module(f"{part}.train")
-    run_main(script.main, "train.py", *flags, "--batch_size", 60, "--max_epochs", 3,
-             "--run_dir", tmp_path / "run")  # fmt: skip
+    flags = (*flags, "--data_dir", tiny_cifar10, "--batch_size", 54, "--max_epochs", 3)
+    run_main(script.main, "train.py", *flags, "--run_dir", tmp_path / "run")
     run = read_run(tmp_path / "run")
-    (tmp_path / SHIFTS_FILE).write_text(measure_shifts(run, data_dir=tiny_cifar10))
+    (tmp_path / "shifts.csv").write_text(MEASURES["shifts.csv"](run, data_dir=tiny_cifar10))
     _, accuracy, images = read_shifts(tmp_path)
-    assert images == len(load_dataset("cifar10", data_dir=tiny_cifar10, check_md5=False).y_test)
-    assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=1e-4)
+    assert MEASURES["shifts.csv"] is measure_shifts
+    assert images == 20
+    if part == "part1_mlp":  # the CNN is evaluated on images of 8 pixels, measured on whole ones
+        assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=1e-4)
     assert ((accuracy >= 0) & (accuracy <= 1)).all()
+
+
+def test_memory_of_a_trained_net(run_main, tmp_path):
+    from part3_rnn import train
+
+    flags = "--input_length 6 --num_hidden 32 --recipe best --train_steps 30 --eval_freq 10"
+    run_main(train.main, "train.py", *flags.split(), "--run_dir", tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    (tmp_path / "memory.csv").write_text(MEASURES["memory.csv"](run, data_dir=None))
+    memory = read_memory(tmp_path)
+    assert MEASURES["memory.csv"] is measure_memory
+    assert memory["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    # Before any other digit is read, the state is a function of the first one.
+    assert memory["initial_share"][0] == memory["trained_share"][0] == 1
+    assert (memory["initial_gradient"] > 0).all()
+    assert (memory["initial_gradient"] != memory["trained_gradient"]).all()

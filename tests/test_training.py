@@ -1,6 +1,7 @@
 """The training loop: evaluation, early stopping, checkpoints, resumption, interruption, records."""
 
 import csv
+import itertools
 import json
 import os
 import pickle
@@ -16,19 +17,26 @@ import pytest
 import torch
 
 from data.batches import ArrayBatches
-from part1_mlp import train
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.early_stopping import EarlyStopping
-from training.errors import UsageError
-from training.record import HISTORY_COLUMNS, read_run, write_whole
-from training.schedule import learning_rate_at
-from training.script import ROOT
-from training.torch_learner import make_optimizer
+from part1_mlp import plot, train
+from part1_mlp.mlp_pytorch import MLP
+from training import UsageError
+from training.cli import ROOT, run_training
+from training.optim import SGD, make_optimizer
+from training.runs import (
+    HISTORY_COLUMNS,
+    RunFolder,
+    load_checkpoint,
+    read_history,
+    read_run,
+    save_checkpoint,
+    write_atomically,
+)
+from training.trainer import EarlyStopping, Trainer, learning_rate_at
 
 SCRIPT = ROOT / "part1_mlp" / "train.py"
 SHORT = ("--n_samples", 300, "--max_epochs", 4)
 # Everything random at once: dropout, mixup, batch normalisation, averaging, augmentation.
-IMAGES = ("--model", "pytorch", "--dataset", "cifar10", "--cifar10_md5", "skip",
+IMAGES = ("--model", "pytorch", "--dataset", "cifar10",
           "--dnn_hidden_units", "16,16", "--dropout", 0.2, "--batch_norm", "on", "--skip", "on",
           "--mixup", 0.4, "--label_smoothing", 0.1, "--average_decay", 0.9, "--batch_size", 50,
           "--max_epochs", 6, "--whiten", "on", "--views", 2)  # fmt: skip
@@ -60,7 +68,7 @@ def test_a_run_leaves_its_four_files(model, run_main, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert (
         config.items()
-        >= {"model": model, "dataset": "moons", "recipe": "report", "seed": 5}.items()
+        >= {"model": model, "dataset": "moons", "recipe": "original", "seed": 5}.items()
     )
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -120,7 +128,7 @@ def test_cifar10_is_learnt_by_both_nets(precision, run_main, tmp_path, tiny_cifa
     for model in ("numpy", "pytorch"):
         folder = tmp_path / model
         flags = ("--model", model, "--dataset", "cifar10", "--data_dir", tiny_cifar10,
-                 "--cifar10_md5", "skip", "--max_epochs", 15, "--batch_size", 30,
+                 "--max_epochs", 15, "--batch_size", 30,
                  "--dnn_hidden_units", "32", "--learning_rate", 0.001, "--precision", precision,
                  "--run_dir", folder)  # fmt: skip
         assert run_main(train.main, "train.py", *flags)[0] == 0
@@ -138,23 +146,26 @@ def test_dry_run_keeps_nothing(run_main, tmp_path, tiny_cifar10):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_replayed_steps_are_autograds_steps(optimizer, monkeypatch):
-    flags = ["--model", "pytorch", "--optimizer", optimizer, "--precision", "float64",
-             "--dnn_hidden_units", "20,10", "--activation", "gelu",
-             "--label_smoothing", "0.1"]  # fmt: skip
-    args = train.parse(flags)
-    replayed, batches = train.make_learner(args)
-    monkeypatch.setattr("training.torch_learner.is_replayable", lambda net: False)
-    eager, _ = train.make_learner(args)
-    for x, y in batches.epoch(0):
-        replayed.train_step(x, y)
-        eager.train_step(x, y)
-    assert all(replayed._replays.values())
-    assert len(replayed._replays) == 2  # the last batch of an epoch is smaller
-    assert not eager._replays
-    for a, b in zip(replayed.weights().values(), eager.weights().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize(
+    "settings", [{}, {"momentum": 0.9}, {"momentum": 0.9, "weight_decay": 0.1}]
+)
+def test_sgd_takes_the_steps_of_pytorchs_and_resumes_from_its_state(settings):
+    nets = [MLP(2, (8,), 2).double() for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    theirs = torch.optim.SGD(nets[1].parameters(), lr=0.1, **settings)
+    ours = SGD(nets[0].parameters(), lr=0.1, **settings)
+    rng = torch.Generator().manual_seed(0)
+    for step in range(6):
+        if step == 3:  # a state of PyTorch's is taken over, as checkpoints of earlier versions have
+            ours = SGD(nets[0].parameters(), lr=0.1, **settings)
+            ours.load_state_dict(theirs.state_dict())
+        x = torch.randn(5, 2, generator=rng, dtype=torch.float64)
+        for net, optimizer in zip(nets, (ours, theirs), strict=True):
+            optimizer.zero_grad()
+            net(x).square().sum().backward()
+            optimizer.step()
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
 # --- Early stopping -----------------------------------------------------------------------------
@@ -166,7 +177,7 @@ def test_patience_counts_evaluations_without_a_new_best():
     assert improved == [True, True, False, False]
     assert stopping.exhausted
     assert (stopping.best_loss, stopping.best_step) == (2.0, 1)
-    assert not EarlyStopping(patience=None, waited=10**6).exhausted
+    assert not EarlyStopping(patience=0, waited=10**6).exhausted
 
 
 def test_early_stopping_keeps_the_best_weights_not_the_last(run_main, tmp_path):
@@ -196,13 +207,55 @@ def test_patience_starts_anew_when_the_batch_grows(
 # --- Resumption ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["numpy", "pytorch", "images"])
-def test_killed_and_resumed_is_bit_for_bit_undisturbed(kind, tmp_path, tiny_cifar10):
-    flags = {
-        "numpy": ("--momentum", 0.9, "--max_epochs", 60),
-        "pytorch": ("--model", "pytorch", "--max_epochs", 20),
-        "images": (*IMAGES, "--data_dir", tiny_cifar10, "--max_epochs", 60),
-    }[kind]
+KINDS = {
+    "numpy": ("--momentum", 0.9, *SHORT),
+    "pytorch": ("--model", "pytorch", "--momentum", 0.9, "--weight_decay", 0.01, *SHORT),
+    "images": IMAGES,
+}
+
+
+class Killed(BaseException):
+    """Ends a run as kill -9 would: nothing more is written."""
+
+
+def dies_at(step: int):
+    """A `build` whose model is killed after it has changed its weights in that step."""
+
+    def build(args):
+        model, batches = train.build(args)
+        train_step, steps = model.train_step, itertools.count(1)
+
+        def train_step_or_die(*batch):
+            train_step(*batch)
+            if next(steps) == step:
+                raise Killed
+
+        model.train_step = train_step_or_die
+        return model, batches
+
+    return build
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_and_resumed_is_bit_for_bit_undisturbed(kind, run_main, tmp_path, tiny_cifar10):
+    flags = (*KINDS[kind], "--data_dir", tiny_cifar10, "--checkpoint_seconds", 0)
+    run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "whole")
+    broken = (*flags, "--run_dir", tmp_path / "broken", "--resume")
+    for step in (1, 3, 4):  # of each attempt; the first dies before there is a checkpoint
+        args = train.parse(list(map(str, broken)))
+        with pytest.raises(Killed):
+            run_training(args, train.SCRIPT, train.run_name, dies_at(step))
+    assert run_main(train.main, "train.py", *broken)[0] == 0
+    assert_same_weights(tmp_path / "whole", tmp_path / "broken")
+    a, b = read_run(tmp_path / "whole"), read_run(tmp_path / "broken")
+    for name in HISTORY_COLUMNS[:-1]:  # all but the seconds
+        np.testing.assert_array_equal(a.history[name], b.history[name])
+    assert a.result | {"seconds": 0} == b.result | {"seconds": 0}
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_and_resumed_is_bit_for_bit_undisturbed(tmp_path):
+    flags = ("--momentum", 0.9, "--max_epochs", 60)
     command = [sys.executable, SCRIPT, *map(str, flags), "--quiet", "--checkpoint_seconds", "0.01"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run([*command, "--run_dir", whole], check=True, capture_output=True)
@@ -217,9 +270,6 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(kind, tmp_path, tiny_cifa
             assert process.wait() == 0
     assert kills == 2
     assert_same_weights(whole, broken)
-    a, b = read_run(whole).history, read_run(broken).history
-    for name in HISTORY_COLUMNS[:-1]:  # all but the seconds
-        np.testing.assert_array_equal(a[name], b[name])
 
 
 def _kill_after_a_checkpoint(process: subprocess.Popen, folder: Path) -> bool:
@@ -260,6 +310,37 @@ def test_resuming_an_ended_run_repeats_its_summary(run_main, tmp_path):
     assert "ended already" in err
 
 
+def test_a_finished_run_with_a_constant_rate_can_be_made_longer(run_main, tmp_path):
+    flags = ("--n_samples", 300, "--momentum", 0.9, "--eval_freq", "epoch")
+    for folder, epochs in (("whole", 7), ("parts", 3)):
+        run_main(train.main, "train.py", *flags, "--max_epochs", epochs,
+                 "--run_dir", tmp_path / folder)  # fmt: skip
+    code, _, err = run_main(train.main, "train.py", *flags, "--max_epochs", 7, "--resume",
+                            "--run_dir", tmp_path / "parts")  # fmt: skip
+    assert (code, err) == (0, "")
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert read_run(tmp_path / "parts").result["epochs"] == 7
+    flags = ("--max_epochs", 9, "--resume", "--run_dir", tmp_path / "parts")
+    code, _, err = run_main(train.main, "train.py", "--schedule", "cosine", *flags)
+    assert code == 2  # its rate depends on the length
+
+
+@pytest.mark.parametrize("model", ["numpy", "pytorch"])
+def test_several_seeds_are_runs_of_their_own(model, run_main, tmp_path):
+    flags = ("--model", model, *SHORT)
+    code, out, _ = run_main(train.main, "train.py", *flags, "--seed", 3, "--n_seeds", 2,
+                            "--run_dir", tmp_path)  # fmt: skip
+    assert (code, out.count("\n")) == (0, 2)
+    for seed in (3, 4):
+        alone, together = (
+            tmp_path / f"alone{seed}",
+            tmp_path / f"mlp_{model}_moons_original_seed{seed}",
+        )
+        run_main(train.main, "train.py", *flags, "--seed", seed, "--run_dir", alone)
+        assert_same_weights(alone, together)
+        assert json.loads((together / "config.json").read_text())["seed"] == seed
+
+
 def test_batches_go_on_from_any_step():
     x = np.arange(50).reshape(50, 1)
     batches = ArrayBatches(x, x[:, 0], (16,), seed=3)
@@ -294,10 +375,10 @@ def test_divergence_is_said_and_keeps_finite_weights(model, run_main, tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path, monkeypatch):
-    write_whole(tmp_path / "file", "old")
-    monkeypatch.setattr("training.record.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28)))
+    write_atomically(tmp_path / "file", "old")
+    monkeypatch.setattr("training.runs.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28)))
     with pytest.raises(OSError, match="28"):
-        write_whole(tmp_path / "file", "new")
+        write_atomically(tmp_path / "file", "new")
     assert [f.name for f in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
 
@@ -343,3 +424,116 @@ def test_every_optimiser_lowers_a_loss(name):
         (weight**2).sum().backward()
         optimizer.step()
     assert float((weight.detach() ** 2).sum()) < 2.5
+
+
+# --- What a run records of itself -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["numpy", "pytorch"])
+def test_config_names_script_and_environment(model, run_main, tmp_path):
+    run_main(train.main, "train.py", "--model", model, *SHORT, "--run_dir", tmp_path / "run")
+    config = read_run(tmp_path / "run").config
+    assert config["script"] == "part1_mlp/train.py"
+    assert config["device"] == "cpu"  # what `auto` was resolved to
+    environment = config["environment"]
+    assert environment["numpy"] == np.__version__
+    assert (environment["device"], environment["precision"]) == ("cpu", "float32")
+    if model == "pytorch":
+        assert environment["torch"] == torch.__version__
+        assert environment["threads"] == 1  # the net is tiny
+
+
+def test_a_toy_run_in_numpy_does_not_load_pytorch_or_matplotlib(tmp_path):
+    code = (
+        "import sys; sys.argv = ['train.py', '--max_epochs', '1', '--run_dir', sys.argv[1]]\n"
+        "from part1_mlp import train\n"
+        "assert train.main() == 0\n"
+        "assert not {'torch', 'matplotlib', 'PIL', 'torchvision'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+
+
+def test_a_missing_key_of_a_config_is_named(run_main, tmp_path):
+    run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    del config["n_samples"]
+    path.write_text(json.dumps(config))
+    code, _, err = run_main(plot.main, "plot.py", tmp_path / "run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert str(path) in err
+    assert "'n_samples'" in err
+
+
+def test_records_of_earlier_versions_are_read(run_main, tmp_path):
+    flags = (*SHORT, "--run_dir", tmp_path / "run")
+    run_main(train.main, "train.py", *flags)
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text()) | {"recipe": "report", "device": "auto"}
+    for key in ("script", "environment"):
+        del config[key]
+    path.write_text(json.dumps(config))
+    assert read_run(tmp_path / "run").config["recipe"] == "original"
+    assert run_main(train.main, "train.py", *flags, "--resume")[0] == 0
+
+
+def test_another_device_than_the_one_used_is_refused(run_main, tmp_path):
+    flags = ("--model", "pytorch", *SHORT, "--run_dir", tmp_path / "run")
+    run_main(train.main, "train.py", *flags)
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    code, _, err = run_main(train.main, "train.py", *flags, "--resume")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--device" in err
+
+
+def test_overwriting_removes_the_figures_of_the_earlier_run(run_main, tmp_path):
+    flags = (*SHORT, "--run_dir", tmp_path / "run")
+    run_main(train.main, "train.py", *flags)
+    run_main(plot.main, "plot.py", tmp_path / "run")
+    assert (tmp_path / "run" / "curves.png").exists()
+    run_main(train.main, "train.py", *flags, "--overwrite")
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
+        "checkpoint.npz", "config.json", "history.csv", "result.json",
+    ]  # fmt: skip
+
+
+def test_the_trainer_takes_an_evaluation_of_ones_own(tmp_path):
+    """The validation loss of this run falls, rises and falls again: patience 3 bridges the hill."""
+    args = train.parse(["--eval_freq", "1", "--patience", "3", "--quiet"])
+    losses = iter([9.0, 5.0, 6.0, 7.0, 4.0, 8.0, 8.0, 8.0])
+    row = {}
+
+    def evaluate(split: str, *, final: bool = False) -> tuple[float, float]:
+        if final:
+            return 0.5, 0.5
+        if split == "train":
+            row["loss"] = next(losses)
+        return (row["loss"] if split == "val" else 1.0), 0.5
+
+    trainer = Trainer(*train.build(args), args, RunFolder(tmp_path), evaluate=evaluate)
+    result = trainer.fit()
+    assert (result["stopped_by"], result["best_step"], result["steps"]) == ("early_stopping", 4, 7)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["", "0,0,1,1,1,1,1,1,0.1,1", "0,0\n", "0,0,1,1,1,1,1,1,0.1,x\n", "0,0,1,1,1,1,1,1,,1,1\n",
+     "1,0,1,1,1,1,1,1,0.1,1\n1,0,1,1,1,1,1,1,0.1,1\n", ",0,1,1,1,1,1,1,0.1,1\n"],
+)  # fmt: skip
+def test_broken_histories_are_refused_by_name(rows, tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text(",".join(HISTORY_COLUMNS) + "\n" + rows)
+    with pytest.raises(UsageError, match=r"history\.csv is broken"):
+        read_history(path)
+
+
+def test_memory_that_cannot_be_had_is_one_line(run_main, tmp_path):
+    code, _, err = run_main(
+        train.main, "train.py", "--model", "pytorch", "--dnn_hidden_units", "9000000,9000000",
+        "--run_dir", tmp_path / "run",
+    )  # fmt: skip
+    assert (code, err.count("\n")) == (1, 1)
+    assert "out of memory" in err
+    assert not (tmp_path / "run").exists()

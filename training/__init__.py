@@ -1,1 +1,23 @@
-"""What all train scripts share: the life of a run, its folder, its flags and its curves."""
+"""What the train scripts of all parts share, and the errors that a user reads as one line."""
+
+import signal
+
+
+class UsageError(ValueError):
+    """The user asked for something that cannot be done; the message is one line. Exit code 2."""
+
+
+class DivergedError(ArithmeticError):
+    """The loss or a weight became infinite or not a number. Exit code 1."""
+
+
+class StorageError(Exception):
+    """The run could not be written, because the disk is full, say. Exit code 1."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to end. Exit code 128 + its number, as in a shell."""
+
+    def __init__(self, number: int = signal.SIGINT):
+        super().__init__()
+        self.exit_code = 128 + number

@@ -1,42 +1,43 @@
-"""The flags that all train scripts share, their exact checks, and defaults that a recipe sets."""
+"""The flags that all train scripts share, their checks, and defaults that a recipe sets."""
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from training.errors import UsageError, in_one_line
-from training.schedule import SCHEDULES
+from training import UsageError
+from training.trainer import SCHEDULES
 
+EXIT_USAGE = 2
 LARGEST = 10**9  # whole number, and a million times the largest that makes sense
 LARGEST_REAL = 1e6
-MOST_COUNTS = 1000  # numbers in a list of them
+MAX_COUNTS = 1000  # numbers in a list of them
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+
+# --- Parsing --------------------------------------------------------------------------------------
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line and takes hyphens for underscores."""
+    """An argument parser with one-line errors; a hyphen may stand for each underscore."""
 
-    def __init__(self, **kwargs) -> None:
-        super().__init__(
-            allow_abbrev=False,
-            formatter_class=lambda prog: argparse.HelpFormatter(
-                prog, max_help_position=34, width=100
-            ),
-            **kwargs,
-        )
+    def __init__(self, **kwargs: Any) -> None:
+        def formatter(prog: str) -> argparse.HelpFormatter:
+            return argparse.HelpFormatter(prog, max_help_position=34, width=100)
+
+        super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with code 2."""
-        print(f"{self.prog}: error: {in_one_line(message)}", file=sys.stderr)
-        sys.exit(2)
+        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace=None):
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None):
         """Parse, with `--max-epochs` meaning `--max_epochs`."""
         args = sys.argv[1:] if args is None else args
-        return super().parse_args([_with_underscores(a) for a in args], namespace)
+        return super().parse_known_args([_with_underscores(a) for a in args], namespace)
 
 
 def _with_underscores(argument: str) -> str:
@@ -46,11 +47,34 @@ def _with_underscores(argument: str) -> str:
     return "--" + name[2:].replace("-", "_") + equals + value
 
 
+def parse_with_recipe(
+    build_parser: Callable[[Parser], Parser],
+    recipe_flags: Parser,
+    recipe: Callable[[argparse.Namespace], dict],
+    argv: Sequence[str] | None,
+) -> argparse.Namespace:
+    """Parse the flags that name a recipe, make its values the defaults, and parse all flags.
+
+    Args:
+        build_parser: makes the script's parser, with `recipe_flags` as its parent.
+        recipe: the recipe that the parsed `recipe_flags` name: flags and their values.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    defaults = recipe(recipe_flags.parse_known_args(argv)[0])
+    parser = build_parser(recipe_flags)
+    parser.set_defaults(**defaults)
+    args = parser.parse_args(argv)
+    given = {_with_underscores(a).partition("=")[0] for a in argv}
+    if vars(args).get("max_steps") and "--max_epochs" not in given:
+        args.max_epochs = None  # the recipe's epochs do not cut short the steps asked for
+    return args
+
+
 def number(
     kind: type, low: float, high: float | None = None, *, above: bool = False
 ) -> Callable[[str], float]:
-    """A parser of numbers from low to high; `above` leaves low itself out."""
-    word = "a whole number" if kind is int else "a number"
+    """A parser of numbers from low to high; `above` excludes low itself."""
+    name = "a whole number" if kind is int else "a number"
     if high is None:
         high = LARGEST if kind is int else LARGEST_REAL
     limits = f"{'above' if above else 'from'} {low} to {high:{'' if kind is int else 'g'}}"
@@ -61,7 +85,7 @@ def number(
         except ValueError:
             value = math.nan
         if not low <= value <= high or (above and value == low):
-            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {word} {limits}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {name} {limits}")
         return value
 
     return parse
@@ -73,23 +97,27 @@ def counts(text: str) -> tuple[int, ...]:
         units = tuple(int(part) for part in text.split(","))
     except ValueError:
         units = ()
-    if not units or min(units) < 1 or max(units) > LARGEST or len(units) > MOST_COUNTS:
+    if not units or min(units) < 1 or max(units) > LARGEST or len(units) > MAX_COUNTS:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not allowed; give whole numbers of 1 or more, such as 512,256,128"
         )
     return units
 
 
-def batch_sizes(text: str) -> tuple[int, ...] | str:
-    """Parse `128`, `512,1024` or `full` (all samples)."""
-    if text == "full":
-        return text
-    try:
-        return counts(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not allowed; give whole numbers of 1 or more with commas, or full"
-        ) from None
+def or_word(
+    word: str, value: object, otherwise: Callable[[str], object]
+) -> Callable[[str], object]:
+    """A parser for which the word means a value; other texts go to another parser."""
+
+    def parse(text: str) -> object:
+        if text == word:
+            return value
+        try:
+            return otherwise(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}, or {word}") from None
+
+    return parse
 
 
 def on_off(text: str) -> bool:
@@ -99,125 +127,127 @@ def on_off(text: str) -> bool:
     return text == "on"
 
 
-SEED = number(int, 0, 2**32 - 1)
+def folder(text: str) -> Path:
+    """Parse the name of a folder; `~` is the home folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("give the name of a folder")
+    return Path(text).expanduser()
 
 
-class Group:
-    """A titled group of flags whose help tells the default that each recipe sets."""
+# --- Shared flags ---------------------------------------------------------------------------------
 
-    def __init__(self, parser: argparse.ArgumentParser, title: str, recipes: dict[str, dict]):
-        self._group = parser.add_argument_group(title)
-        self._recipes = recipes
 
-    def add(self, flag: str, *, help: str, **kwargs) -> None:
-        """Add one flag."""
-        name = flag.removeprefix("--")
-        values = {label: recipe[name] for label, recipe in self._recipes.items() if name in recipe}
-        if values:
-            help += f" (default: {_in_words(values)})"
-        elif kwargs.get("default") is not None and "action" not in kwargs:
+def flag_adder(parser: Parser, title: str) -> Callable[..., None]:
+    """A function that adds a flag to a titled group; its help ends with the flag's default."""
+    group = parser.add_argument_group(title)
+
+    def add(flag: str, *, help: str, **kwargs: Any) -> None:
+        if "default:" not in help and "action" not in kwargs:
             help += " (default: %(default)s)"
-        self._group.add_argument(flag, help=help, **kwargs)
+        group.add_argument(flag, help=help, **kwargs)
+
+    return add
 
 
-def _in_words(values: dict[str, object]) -> str:
-    """`0.1` if all recipes agree, else `toy: 0.1; cifar10 report: 0.01; ...`."""
-    by_value: dict[str, list[str]] = {}
-    for label, value in values.items():
-        by_value.setdefault(_shown(value), []).append(label)
-    if len(by_value) == 1:
-        return next(iter(by_value))
-    return "; ".join(f"{_merged(labels)}: {value}" for value, labels in by_value.items())
+# fmt: off
+def recipe_parser() -> Parser:
+    """A parser of `--recipe`, to be the parent of a script's parser."""
+    parser = Parser(add_help=False)
+    add = flag_adder(parser, "recipe: sets the default of the other flags")
+    add("--recipe", choices=("original", "best"), default="original",
+        help="as in the original report, or tuned")
+    return parser
 
 
-def _merged(labels: list[str]) -> str:
-    """`toy report, toy best, cifar10 best` in fewer words: `toy, cifar10 best`."""
-    words = []
-    for label in labels:
-        family, _, _ = label.rpartition(" ")
-        both = {f"{family} report", f"{family} best"} <= set(labels)
-        words.append(family if both else label)
-    return ", ".join(dict.fromkeys(words))
+def add_cifar10_flags(add: Callable[..., None]) -> None:
+    """Where CIFAR-10 comes from, and what is done to its images."""
+    add("--data_dir", type=folder, metavar="DIR",
+        help="where CIFAR-10 lies (default: $CIFAR10_DIR, then data/cifar10/, then download)")
+    add("--cifar10_url", metavar="URL", help="a mirror to download the archive from")
+    add("--augment", type=on_off, metavar="on|off",
+        help="data augmentation: random flip and random 32x32 crop with padding 4")
+    add("--views", type=int, choices=(1, 2, 18, 50),
+        help="test-time augmentation: average the final predictions over so many versions of an "
+        "image: 1 itself, 2 with its mirror image, 18 and 50 both, shifted over a 3x3 or 5x5 grid")
 
 
-def _shown(value: object) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value)
+def add_optimiser_flags(
+    add: Callable[..., None], *, optimizers: Sequence[str] = OPTIMIZERS
+) -> None:
+    """The optimiser and its settings."""
+    more = "; muon: orthogonal steps for convolution filters, AdamW for the rest"
+    add("--optimizer", choices=optimizers, help="optimiser" + more * ("muon" in optimizers))
+    add("--momentum", type=number(float, 0, 0.999), metavar="X",
+        help="momentum of all but adam and adamw")
+    add("--weight_decay", type=number(float, 0), metavar="X", help="weight decay")
 
 
-def add_cifar10_flags(group: Group) -> None:
-    """Where CIFAR-10 comes from, and what is done to its images in training."""
-    group.add(
-        "--data_dir",
-        metavar="DIR",
-        help="where CIFAR-10 lies (default: $CIFAR10_DIR, then data/cifar10/, then download)",
-    )
-    group.add("--cifar10_url", metavar="URL", help="a mirror to download the archive from")
-    group.add(
-        "--cifar10_md5",
-        choices=("check", "skip"),
-        default="check",
-        help="skip accepts a set of your own in CIFAR-10's format",
-    )
-    group.add(
-        "--augment",
-        type=on_off,
-        metavar="on|off",
-        help="images: random flip and random 32x32 crop with padding 4",
-    )
-    group.add(
-        "--views",
-        type=int,
-        choices=(1, 2, 18, 50),
-        help="images: versions of a test image to average over at the end: the image, "
-        "its mirror image, and both shifted over a 3x3 or 5x5 grid",
-    )
+def add_regularisation_flags(add: Callable[..., None]) -> None:
+    """Regularisation of a classifier of images or points."""
+    add("--label_smoothing", type=number(float, 0, 0.99), metavar="X",
+        help="label smoothing: share of the target spread over all classes")
+    add("--mixup", type=number(float, 0), metavar="X",
+        help="mixup: parameter of the Beta distribution that mixes pairs of samples; 0: none")
+    add("--average_decay", type=number(float, 0, 0.99999), metavar="X",
+        help="evaluate an exponential moving average of the weights with this decay a step")
 
 
-def add_optimiser_flags(group: Group, *, filters: bool = False) -> None:
-    """The optimiser; `filters`: the net has convolutions, for which there is one more."""
-    muon = "; muon takes orthogonal steps with convolution filters, adamw's at a twentieth of the "
-    group.add(
-        "--optimizer",
-        choices=(*OPTIMIZERS, "muon") if filters else OPTIMIZERS,
-        help="how gradients become steps" + (muon + "rate with the rest" if filters else ""),
-    )
-    group.add(
-        "--momentum",
-        type=number(float, 0, 0.999),
-        metavar="X",
-        help="of sgd and rmsprop" + (" and muon" if filters else ""),
-    )
-    group.add(
-        "--weight_decay", type=number(float, 0), metavar="X", help="pull of all weights towards 0"
-    )
+def add_training_flags(add: Callable[..., None], *, stream: bool = False) -> None:
+    """Learning rate, length, batches, evaluation and early stopping.
+
+    Args:
+        stream: the data have no end, so there are no epochs to count.
+    """
+    steps = number(int, 1)
+    add("--learning_rate", type=number(float, 0, above=True), metavar="X", help="learning rate")
+    add("--schedule", choices=SCHEDULES, help="learning rate over the steps")
+    if stream:
+        add("--train_steps", type=steps, metavar="N", help="weight updates")
+        add("--batch_size", type=steps, metavar="N", help="sequences a step")
+        add("--eval_freq", type=steps, metavar="N", help="steps between evaluations")
+    else:
+        add("--max_epochs", type=steps, metavar="N", help="passes over the training set")
+        add("--max_steps", type=steps, metavar="N",
+            help="weight updates, not epochs (default: as many as --max_epochs has); with "
+            "--max_epochs as well, whichever is reached first ends the run")
+        add("--batch_size", type=or_word("full", "full", counts), metavar="N|full",
+            help="samples a step; 1: stochastic, full: full-batch gradient descent; N,N,...: "
+            "sizes that share --max_epochs equally, in turn")
+        add("--eval_freq", type=or_word("epoch", None, steps), metavar="N|epoch",
+            help="steps between evaluations, or one an epoch")
+    add("--patience", type=number(int, 0), metavar="N",
+        help="early stopping after so many evaluations without a lower validation loss, counted "
+        "anew when batches or images grow; 0: no early stopping")
 
 
-def add_regularisation_flags(group: Group) -> None:
-    """What keeps a classifier of images or points from learning by heart."""
-    group.add(
-        "--label_smoothing",
-        type=number(float, 0, 0.99),
-        metavar="X",
-        help="share of the target spread over all classes",
-    )
-    group.add(
-        "--mixup",
-        type=number(float, 0),
-        metavar="X",
-        help="Beta parameter for mixing pairs of samples; 0 mixes none",
-    )
-    group.add(
-        "--average_decay",
-        type=number(float, 0, 0.99999),
-        metavar="X",
-        help="judge a moving average of the weights with this decay a step",
-    )
+def add_run_flags(add: Callable[..., None]) -> None:
+    """Device, seed, folder, resumption and messages of a run."""
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+        help="where PyTorch computes")
+    add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
+        help="of the split, the initial weights, the batches and the augmentation")
+    add("--n_seeds", type=number(int, 1, 100), default=1, metavar="N",
+        help="train N runs one after another, with the seeds from --seed on, each in a folder of "
+        "its own under --run_dir")
+    add("--run_dir", type=folder, metavar="DIR",
+        help="folder of the run (default: named after the flags, under runs/)")
+    add("--resume", action="store_true",
+        help="continue from the last checkpoint in the run's folder, if there is one")
+    add("--overwrite", action="store_true", help="replace the run in the run's folder")
+    add("--checkpoint_seconds", type=number(float, 0), default=60.0, metavar="X",
+        help="seconds between checkpoints")
+    add("--dry_run", action="store_true", help="one batch of everything, write nothing, then exit")
+    add("--quiet", action="store_true", help="no progress bar")
+
+
+def plot_parser(description: str) -> Parser:
+    """The flags of every plot script: runs, and a folder for the figures."""
+    parser = Parser(prog="plot.py", description=description)
+    add = flag_adder(parser, "figures")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    add("--out", type=folder, metavar="DIR", help="folder for the figures (default: that of RUN)")
+    return parser
+# fmt: on
 
 
 def check_momentum(args: argparse.Namespace) -> None:
@@ -230,121 +260,6 @@ def check_momentum(args: argparse.Namespace) -> None:
         raise UsageError(f"--momentum: {args.optimizer} has its own; give it to another")
 
 
-def fill_in(args: argparse.Namespace, recipe: dict) -> None:
-    """Give every flag that was not given the recipe's value."""
-    given = {name for name, value in vars(args).items() if value is not None}
-    for flag, value in recipe.items():
-        if flag not in given:
-            setattr(args, flag, value)
-    if "max_steps" in given and "max_epochs" not in given:
-        args.max_epochs = None  # a number of steps that was asked for is not cut short
-
-
-def add_training_flags(group: Group, *, stream: bool = False) -> None:
-    """How to train: rate, schedule, length, batches, when to look and when to stop.
-
-    Args:
-        stream: the data have no end, so that there are no epochs to count.
-    """
-    group.add(
-        "--learning_rate",
-        type=number(float, 0, above=True),
-        metavar="X",
-        help="learning rate of the optimiser",
-    )
-    group.add("--schedule", choices=SCHEDULES, help="how the learning rate changes over the steps")
-    if stream:
-        group.add("--train_steps", type=number(int, 1), metavar="N", help="weight updates")
-        group.add("--batch_size", type=number(int, 1), metavar="N", help="sequences a step")
-    else:
-        _add_epoch_flags(group)
-    group.add(
-        "--eval_freq",
-        type=number(int, 1),
-        metavar="N",
-        help="steps between evaluations" + ("" if stream else "; none: once an epoch"),
-    )
-    group.add(
-        "--patience",
-        type=number(int, 0),
-        metavar="N",
-        help="stop after this many evaluations without a lower validation loss, counted anew when "
-        "the batch grows; 0 never stops",
-    )
-
-
-def _add_epoch_flags(group: Group) -> None:
-    group.add("--max_epochs", type=number(int, 1), metavar="N", help="passes over the training set")
-    group.add(
-        "--max_steps",
-        type=number(int, 1),
-        metavar="N",
-        help="weight updates; with --max_epochs as well, whichever is reached first ends the run",
-    )
-    group.add(
-        "--batch_size",
-        type=batch_sizes,
-        metavar="N|full",
-        help="samples a step; 1 is single-sample, full is full-batch gradient descent; N,N,... "
-        "gives each size an equal share of --max_epochs (a growing batch calms the last steps as "
-        "a falling learning rate would)",
-    )
-
-
-def add_run_flags(group: Group) -> None:
-    """What happens to the run: its recipe, device, seed and folder, resumption, messages."""
-    group.add(
-        "--recipe",
-        choices=("report", "best"),
-        default="report",
-        help="sets the default of every flag above; a flag that you give still counts",
-    )
-    group.add(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="where PyTorch trains",
-    )
-    group.add(
-        "--seed",
-        type=SEED,
-        default=0,
-        metavar="N",
-        help="draws the split, the initial weights, the batches and the augmentation",
-    )
-    group.add(
-        "--run_dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of the run (default: a name made of the flags, under runs/)",
-    )
-    group.add(
-        "--resume",
-        action="store_true",
-        help="go on from the last checkpoint in the run's folder, if there is one",
-    )
-    group.add("--overwrite", action="store_true", help="replace the run in the run's folder")
-    group.add(
-        "--checkpoint_seconds",
-        type=number(float, 0),
-        default=60.0,
-        metavar="X",
-        help="seconds between checkpoints",
-    )
-    group.add(
-        "--dry_run", action="store_true", help="one batch of everything, nothing kept, then exit"
-    )
-    group.add("--quiet", action="store_true", help="no progress bar")
-
-
-def plot_parser(description: str) -> Parser:
-    """What every plot script takes: runs, and a folder for the pictures."""
-    parser = Parser(prog="plot.py", description=description)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder for the pictures (default: the first run's folder)",
-    )
-    return parser
+def one_line(message: str) -> str:
+    """The message without line breaks, and without the whole of a very long word."""
+    return re.sub(r"\S{200,}", lambda word: f"{word[0][:100]}...", " ".join(message.split()))

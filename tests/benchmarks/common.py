@@ -1,4 +1,4 @@
-"""What the benchmarks share: the clock, the median, the table."""
+"""What the benchmarks share: measuring times, medians, the table."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.record import write_whole
+from training.runs import write_atomically
 
 REPEATS = 5
 
 
-def clock(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
     """Seconds that the work takes."""
     start = time.perf_counter()
     work()
@@ -29,7 +29,9 @@ def medians(*measures: Callable[[], float], repeats: int = REPEATS) -> list[floa
     return [statistics.median(column) for column in zip(*samples, strict=True)]
 
 
-def row(what, unit, ours, against, theirs, ratio, goal) -> dict:
+def row(
+    what: str, unit: str, ours: float, against: str, theirs: float, ratio: float, goal: str
+) -> dict:
     """One line of the table."""
     return {"what": what, "unit": unit, "ours": ours, "against": against, "theirs": theirs,
             "ratio": ratio, "goal": goal}  # fmt: skip
@@ -45,4 +47,4 @@ def write_table(path: Path, rows: list[dict], repeats: int = REPEATS) -> None:
         "numpy": np.__version__, "torch": torch.__version__, "repeats": repeats,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
-    write_whole(path, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    write_atomically(path, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")

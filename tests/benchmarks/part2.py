@@ -4,7 +4,7 @@
 
 Run it on an idle machine. Each measurement is a process of its own, so that none sees the memory
 or the threads of another. It prints a table and writes it to tests/benchmarks/part2.json, from
-where figures/regenerate.py takes it into the README.
+where figures/regenerate.py takes it into the documentation.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from data.cifar10 import MEAN, STD
+from data.images import MEAN, STD
 from part2_cnn import train
 from part2_cnn.model import CNN
-from tests.benchmarks.common import clock, medians, row, write_table
-from training.team import is_leader, joined
+from tests.benchmarks.common import medians, row, seconds_of, write_table
+from training.distributed import is_main_process, process_group
 
 OUTPUT = Path(__file__).with_suffix(".json")
 BATCH = 128
@@ -44,19 +44,19 @@ PRODUCT_SECONDS = 3  # to find the best in; without bfloat16 units one product t
 
 
 def our_step(data_dir: str) -> dict:
-    """Images a second through train.py's own code, and the memory that took; also in a team."""
-    with joined("cpu") as team:
+    """Images a second through train.py's own code, and its memory; also under torchrun."""
+    with process_group("cpu") as group:
         args = train.parse(["--batch_size", str(BATCH), "--data_dir", data_dir])
-        learner, batches = train.make_learner(args, team)
+        model, batches = train.build(args, group)
         drawn = batches.epoch(0)
 
         def steps(n: int) -> None:
             for batch in islice(drawn, n):
-                learner.train_step(*batch)
+                model.train_step(*batch)
 
         steps(WARM_UP)
-        seconds = clock(lambda: steps(STEPS))
-        learner.evaluate("val")
+        seconds = seconds_of(lambda: steps(STEPS))
+        model.evaluate("val")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # given in KiB
         return {"images_per_second": BATCH * STEPS / seconds, "bytes": peak}
 
@@ -81,13 +81,13 @@ def plain_step(data_dir: str) -> dict:
             loss.item()
 
     steps(WARM_UP)
-    return {"images_per_second": BATCH * STEPS / clock(lambda: steps(STEPS))}
+    return {"images_per_second": BATCH * STEPS / seconds_of(lambda: steps(STEPS))}
 
 
 def our_evaluation(data_dir: str) -> dict:
-    """Seconds for the test set through the learner that the run uses."""
-    learner, _ = train.make_learner(train.parse(["--data_dir", data_dir]))
-    return {"seconds": clock(lambda: learner.evaluate("test"))}
+    """Seconds for the test set as a run evaluates it."""
+    model, _ = train.build(train.parse(["--data_dir", data_dir]))
+    return {"seconds": seconds_of(lambda: model.evaluate("test"))}
 
 
 def plain_evaluation(data_dir: str) -> dict:
@@ -102,7 +102,7 @@ def plain_evaluation(data_dir: str) -> dict:
             for x, y in DataLoader(dataset, batch_size=BATCH, num_workers=2):
                 correct += (net(x).argmax(1) == y).sum().item()
 
-    return {"seconds": clock(evaluate)}
+    return {"seconds": seconds_of(evaluate)}
 
 
 def plain_cnn() -> CNN:
@@ -121,7 +121,7 @@ def products(data_dir: str) -> dict:
         a = torch.randn(PRODUCT_SIZE, PRODUCT_SIZE, dtype=getattr(torch, name))
         taken = []
         while sum(taken) < PRODUCT_SECONDS:
-            taken.append(clock(lambda a=a: a @ a))
+            taken.append(seconds_of(lambda a=a: a @ a))
         best[name] = 2 * PRODUCT_SIZE**3 / min(taken)
     return best
 
@@ -167,7 +167,7 @@ def rows(data_dir: str) -> list[dict]:
             peaks.append(result["bytes"])
         return result["images_per_second"]
 
-    ours, plain, team, ours_eval, plain_eval = medians(
+    ours, plain, two_processes, ours_eval, plain_eval = medians(
         lambda: speed("our_step"),
         lambda: speed("plain_step"),
         lambda: speed("our_step", processes=2),
@@ -188,8 +188,8 @@ def rows(data_dir: str) -> list[dict]:
             flops / float32, ""),
         row(f"CNN, evaluation of {TEST_IMAGES:,} test images", "s", ours_eval, script, plain_eval,
             plain_eval / ours_eval, "at least 3"),
-        row(f"{step}, two processes of one core each: images a second", "", team,
-            "one process of two cores", ours, ours / team, "at most 1.1 of its time"),
+        row(f"{step}, two processes of one core each: images a second", "", two_processes,
+            "one process of two cores", ours, ours / two_processes, "at most 1.1 of its time"),
         row(f"CNN, training with batch {BATCH}: peak memory", "GiB", max(peaks) / 2**30,
             "the goal", 1.5, max(peaks) / 2**30 / 1.5, "at most 1.5 GiB"),
     ]  # fmt: skip
@@ -209,7 +209,7 @@ def main() -> None:
         parser.error("give --data_dir, or set CIFAR10_DIR")
     if args.measure:
         measured_here = MEASUREMENTS[args.measure](args.data_dir)
-        if is_leader():
+        if is_main_process():
             print(json.dumps(measured_here))
     else:
         write_table(OUTPUT, rows(args.data_dir), repeats=REPEATS)

@@ -3,12 +3,11 @@
     python tests/benchmarks/part3.py
 
 Run it on an idle machine. It prints a table and writes it to tests/benchmarks/part3.json, from
-where figures/regenerate.py takes it into the README.
+where figures/regenerate.py takes it into the documentation.
 """
 
 import random
 import sys
-import tempfile
 from itertools import islice
 from pathlib import Path
 
@@ -21,17 +20,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from data.palindromes import draw_palindromes
 from part3_rnn import train
-from tests.benchmarks.common import clock, medians, row, write_table
-from training.record import RunFolder
-from training.run import Run
-from training.script import make_plan
-from training.together import train_together
+from tests.benchmarks.common import medians, row, seconds_of, write_table
 
 OUTPUT = Path(__file__).with_suffix(".json")
 LENGTHS = {5: (1.3, 8), 20: (1.8, 4), 50: (2, 4)}  # and the goals against the two others
 BATCH, HIDDEN = 128, 128
 WARM_UP, STEPS = 20, 200
-SEEDS = 5
 
 
 class PytorchRNN(nn.Module):
@@ -94,7 +88,7 @@ def seconds_per_step(step, batches) -> float:
             step(*batch)
 
     steps(WARM_UP)
-    return clock(lambda: steps(STEPS)) / STEPS
+    return seconds_of(lambda: steps(STEPS)) / STEPS
 
 
 def their_seconds(net: nn.Module, batches) -> float:
@@ -116,34 +110,9 @@ def their_seconds(net: nn.Module, batches) -> float:
 def our_seconds(length: int) -> float:
     """The same through train.py's own code, with as many threads as that chooses."""
     torch.set_num_threads(THREADS)
-    learner, batches = train.make_learner(_arguments(length))
-    return seconds_per_step(learner.train_step, batches.epoch(0))
-
-
-def _arguments(length: int, seed: int = 0):
-    flags = ("--input_length", length, "--num_hidden", HIDDEN, "--batch_size", BATCH, "--seed",
-             seed, "--train_steps", STEPS, "--eval_freq", 10**9, "--quiet")  # fmt: skip
-    args = train.parse([str(flag) for flag in flags])
-    del args.n_seeds
-    return args
-
-
-def seconds_of_seeds(length: int, *, together: bool) -> float:
-    """Train five seeds, all at once or one after another; evaluations are not counted."""
-    torch.set_num_threads(THREADS)
-    with tempfile.TemporaryDirectory() as scratch:
-        runs = []
-        for seed in range(SEEDS):
-            args = _arguments(length, seed)
-            learner, batches = train.make_learner(args)
-            run = Run(learner, batches, make_plan(args, batches), RunFolder(Path(scratch)))
-            run._evaluate = lambda bar, run=run: run.history.append({})
-            run._finish = lambda stopped_by, run=run: setattr(run, "result", {})
-            run.load = lambda: None
-            runs.append(run)
-        if together:
-            return clock(lambda: train_together(runs))
-        return clock(lambda: [run.train() for run in runs])
+    flags = ("--input_length", length, "--num_hidden", HIDDEN, "--batch_size", BATCH)
+    model, batches = train.build(train.parse([str(flag) for flag in flags]))
+    return seconds_per_step(model.train_step, batches.epoch(0))
 
 
 def rows() -> list[dict]:
@@ -164,15 +133,6 @@ def rows() -> list[dict]:
             row(what, "us", 1e6 * ours, "the course's plain version: digit by digit, DataLoader, "
                 "loop over nn.Linear", 1e6 * plain, plain / ours, f"at least {plain_goal}"),
         ]  # fmt: skip
-    for length in (5, 20):
-        together, apart = medians(
-            lambda length=length: seconds_of_seeds(length, together=True),
-            lambda length=length: seconds_of_seeds(length, together=False),
-        )
-        lines.append(
-            row(f"vanilla RNN, T = {length}: {STEPS} steps of {SEEDS} seeds together", "s",
-                together, "one after another", apart, apart / together, "at least 2.5")
-        )  # fmt: skip
     return lines
 
 

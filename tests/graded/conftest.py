@@ -72,7 +72,7 @@ def keeps_a_record() -> Callable[[TrainedRun], None]:
 
     def check(run: TrainedRun) -> None:
         config = json.loads((run.folder / "config.json").read_text())
-        assert config["recipe"] == "report"
+        assert config["recipe"] == "original"
         assert config["seed"] == 0
         assert run.header == COLUMNS
         assert (np.diff(run.history["step"]) > 0).all()

@@ -1,0 +1,147 @@
+"""What claims need beside a run's history: accuracy on shifted images, memory, costs of layers."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data import load_dataset
+from data.images import class_probabilities
+from data.palindromes import draw_palindromes
+from part1_mlp.mlp_pytorch import MLP
+from part2_cnn.model import CNN, layer_table
+from part3_rnn.model import initial_net
+from part3_rnn.plot import correlation_ratio, gradient_norms
+from training import UsageError
+from training.runs import RunRecord, load_best
+
+SHIFTS_FILE, MEMORY_FILE = "shifts.csv", "memory.csv"
+SHIFT_COLUMNS = {"shift": int, "direction": "U5", "images": int, "test_accuracy": float}
+MEMORY_COLUMNS = dict.fromkeys(  # a share is a correlation ratio
+    ("step", "initial_gradient", "trained_gradient", "initial_share", "trained_share"), float
+)
+SHIFTS = range(9)  # pixels
+DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
+CNN_IMAGES = 2000  # of 10,000, which take the CNN many times as long as the MLP
+SEQUENCES, SEED = 500, 11  # on which memory is measured
+IMAGE, N_CLASSES = (3, 32, 32), 10  # of CIFAR-10: channels, height, width
+
+
+def measure_shifts(run: RunRecord, *, data_dir: Path | None = None) -> str:
+    """The test accuracy at each shift in each direction, as the text of a CSV file.
+
+    The PyTorch MLP is evaluated on all test images, the CNN on the first 2,000. The run still has
+    its weights.
+    """
+    if run.config.get("whiten"):
+        raise UsageError(f"{run.path}: shifts are measured on nets without whitening alone")
+    dataset = load_dataset("cifar10", data_dir=data_dir)
+    if "dnn_hidden_units" in run.config:
+        net, n_images = MLP.from_config(run.config, dataset.n_inputs, dataset.n_classes), None
+    else:
+        net, n_images = CNN.from_config(run.config), CNN_IMAGES
+    load_best(net, run)
+    images, labels = dataset.x_test[:n_images], dataset.y_test[:n_images]
+    rows = []
+    for shift in SHIFTS:
+        for name, (down, right) in DIRECTIONS.items():
+            moved = shifted(images, shift * down, shift * right)
+            accuracy = np.mean(class_probabilities(net, moved).argmax(1) == labels)
+            rows.append((shift, name, len(labels), f"{accuracy:.4f}"))
+            if not shift:
+                break  # all directions are the same
+    return _csv(SHIFT_COLUMNS, rows)
+
+
+def shifted(images: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Images (N, C, H, W) moved by so many pixels, black filling the gap."""
+    height, width = images.shape[2:]
+    padded = np.pad(images, [(0, 0), (0, 0), (abs(down),) * 2, (abs(right),) * 2])
+    top, left = abs(down) - down, abs(right) - right
+    return padded[:, :, top : top + height, left : left + width]
+
+
+def read_shifts(record: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    """The shifts in pixels, the accuracies (n_shifts, n_directions), and on how many images."""
+    rows = _read_csv(record / SHIFTS_FILE, SHIFT_COLUMNS)
+    at = [rows["test_accuracy"][rows["shift"] == shift] for shift in SHIFTS]
+    try:
+        accuracies = np.stack([np.broadcast_to(each, len(DIRECTIONS)) for each in at])
+    except ValueError as error:
+        raise UsageError(f"{record / SHIFTS_FILE} is broken: a shift is missing") from error
+    return np.array(SHIFTS), accuracies, int(rows["images"][0])
+
+
+def measure_memory(run: RunRecord, *, data_dir: Path | None = None) -> str:
+    """How far gradients reach and the first digit stays, as the text of a CSV file.
+
+    For each step t, before and after training: the norm of d loss / d h_t, and the correlation
+    ratio of h_t and the first digit. `data_dir` is not needed; every measure takes it.
+    """
+    x, y = draw_palindromes(SEQUENCES, run.config["input_length"], SEED)
+    trained = initial_net(run.config)
+    load_best(trained, run)
+    nets = initial_net(run.config), trained
+    measured = [f(net, x, y) for f in (gradient_norms, correlation_ratio) for net in nets]
+    rows = ([f"{value:.4g}" for value in values] for values in zip(*measured, strict=True))
+    return _csv(MEMORY_COLUMNS, ((t, *row) for t, row in enumerate(rows, start=1)))
+
+
+def read_memory(record: Path) -> np.ndarray:
+    """A record's memory.csv, a field a column."""
+    return _read_csv(record / MEMORY_FILE, MEMORY_COLUMNS)
+
+
+MEASURES = {SHIFTS_FILE: measure_shifts, MEMORY_FILE: measure_memory}
+
+
+def _csv(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    return "".join(",".join(map(str, row)) + "\n" for row in (columns, *rows))
+
+
+def _read_csv(path: Path, columns: dict[str, object]) -> np.ndarray:
+    """Raises UsageError if the file is missing or broken."""
+    try:
+        header, *rows = path.read_text().splitlines()
+        if header.split(",") != list(columns) or not rows:
+            raise ValueError(f"its columns are not {', '.join(columns)}")
+        return np.loadtxt(rows, delimiter=",", dtype=list(columns.items()), ndmin=1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is missing or broken ({error})") from error
+
+
+class Cost(NamedTuple):
+    """Parameters, multiply-adds an image; and those of a fully connected layer in its place."""
+
+    parameters: int
+    multiply_adds: int
+    dense_parameters: int
+    dense_multiply_adds: int
+
+
+def cnn_costs() -> dict[tuple[str, str], Cost]:
+    """The cost of each of the CNN's layers, by its name and the shape of its output."""
+    rows = layer_table(CNN(IMAGE[0], N_CLASSES), IMAGE)
+    sizes = [math.prod(IMAGE), *(math.prod(map(int, row[1].split(" x "))) for row in rows)]
+    return {
+        tuple(row[:2]): Cost(*row[2:], (n_in + 1) * n_out, n_in * n_out)
+        for row, (n_in, n_out) in zip(rows, pairwise(sizes), strict=True)
+        if row[2]
+    }
+
+
+def mlp_costs(hidden_units: Sequence[int]) -> dict[tuple[str, str], Cost]:
+    """The same of an MLP on CIFAR-10."""
+    sizes = [math.prod(IMAGE), *hidden_units, N_CLASSES]
+    return {
+        (f"linear {n_in} -> {n_out}", f"{n_out}"): Cost(*((n_in + 1) * n_out, n_in * n_out) * 2)
+        for n_in, n_out in pairwise(sizes)
+    }
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sums of all columns."""
+    return Cost(*map(sum, zip(*costs, strict=True)))

@@ -1,0 +1,1 @@
+"""Fault injection: kills, full disks, broken files, divergence, random command lines."""

@@ -1,0 +1,196 @@
+"""Mistakes that students make, planted into a copy of the project: does the grade see them?"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.grader import ROOT, copied
+
+MODULES, NUMPY, TORCH = (f"part1_mlp/{name}.py" for name in ("modules", "mlp_numpy", "mlp_pytorch"))
+TRAIN1, TRAIN2, TRAIN3 = (f"{part}/train.py" for part in ("part1_mlp", "part2_cnn", "part3_rnn"))
+CNN, RNN = "part2_cnn/model.py", "part3_rnn/model.py"
+PALINDROMES = "data/palindromes.py"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A planted mistake.
+
+    Attributes:
+        part: whose points it must cost.
+        test: that must see it.
+        what: is wrong.
+        file: in which `old`, which stands there once, is replaced by `new`.
+    """
+
+    part: str
+    test: str
+    what: str
+    file: str
+    old: str
+    new: str
+
+
+PART1 = [
+    ("test_linear_forward", "bias left out", MODULES,
+     '        out += self.params["bias"]\n', ""),
+    ("test_linear_backward", "bias gradient missing", MODULES,
+     'np.dot(ones(len(dout), dout.dtype), dout, out=self.grads["bias"])', "pass"),
+    ("test_linear_backward", "bias gradient averaged", MODULES,
+     'dout, out=self.grads["bias"])', 'dout / len(dout), out=self.grads["bias"])'),
+    ("test_linear_backward", "sign of the weight gradient", MODULES,
+     "np.dot(self._x.T, dout", "np.dot(-self._x.T, dout"),
+    ("test_linear_backward", "input gradient without the weights", MODULES,
+     'return dout.dot(self.params["weight"].T)', 'return dout.dot(abs(self.params["weight"].T))'),
+    ("test_relu", "derivative at 0 is 1", MODULES,
+     "dout * np.sign(self._out)", "dout * (self._out >= 0)"),
+    ("test_relu", "input overwritten", MODULES, "np.maximum(x, 0)", "np.maximum(x, 0, out=x)"),
+    ("test_relu", "leaky", MODULES, "np.maximum(x, 0)", "np.maximum(x, 0.01 * x)"),
+    ("test_softmax_forward", "without the maximum trick", MODULES,
+     "np.exp(x - x.max(axis=1, keepdims=True))", "np.exp(x)"),
+    ("test_softmax_forward", "normalised over the batch", MODULES,
+     "exponentials / exponentials.sum(axis=1, keepdims=True)", "exponentials / exponentials.sum()"),
+    ("test_softmax_backward", "diagonal of the Jacobian alone", MODULES,
+     "self._p * (dout - (dout * self._p).sum(axis=1, keepdims=True))",
+     "self._p * (1 - self._p) * dout"),
+    ("test_cross_entropy", "summed in place of averaged", MODULES,
+     "(one_hot * logs).sum() / len(probabilities)", "(one_hot * logs).sum()"),
+    ("test_cross_entropy", "logarithm of 0", MODULES,
+     "np.log(np.maximum(probabilities, floor))", "np.log(probabilities)"),
+    ("test_cross_entropy", "gradient not averaged", MODULES,
+     "(len(probabilities) * np.maximum(probabilities, floor))",
+     "np.maximum(probabilities, floor)"),
+    ("test_numpy_mlp", "ReLU after the logits", NUMPY,
+     "        self.layers.pop()  # no ReLU after the logits\n", ""),
+    ("test_numpy_mlp", "first layer without gradient", NUMPY,
+     "self.layers[0].accumulate(gradient)", "pass"),
+    ("test_momentum_helps", "momentum sign", NUMPY,
+     "self.velocity *= self.momentum", "self.velocity *= -self.momentum"),
+    ("test_training_learns_moons[numpy]", "uphill", NUMPY,
+     "self._values -= np.multiply", "self._values += np.multiply"),
+    ("test_training_learns_moons[numpy]", "test data used for early stopping", TRAIN1,
+     '    splits = dataset.evaluated()\n    if args.dataset != "cifar10":',
+     '    splits = dataset.evaluated()\n    splits["val"] = splits["test"]\n'
+     '    if args.dataset != "cifar10":'),
+    ("test_same_seed_same_run", "seed ignored", TRAIN1,
+     "    return run_training(parse(), ",
+     "    args = parse()\n    args.seed = 0\n    return run_training(args, "),
+    ("test_pytorch_mlp", "no activation", TORCH,
+     "parts.append(ACTIVATIONS[activation]())", "parts.append(nn.Identity())"),
+    ("test_pytorch_mlp", "dropout active in evaluation", TORCH,
+     "return self.output(x)", "return self.output(nn.functional.dropout(x, 0.1))"),
+    ("test_pytorch_mlp", "output layer without bias", TORCH,
+     "nn.Linear(sizes[-1], n_classes)", "nn.Linear(sizes[-1], n_classes, bias=False)"),
+    ("test_evaluation_is_undisturbed", "augmentation applied to test images", TRAIN1,
+     '"prepare": prepare, ',
+     '"prepare": lambda x: prepare(x.roll(int(torch.randint(1, 9, ())), -1)), '),
+]  # fmt: skip
+
+PART2 = [
+    ("test_parameters", "too few filters", CNN, "(64, 128, 256)", "(64, 128, 250)"),
+    ("test_parameters", "too few units", CNN, "UNITS = 1024", "UNITS = 1000"),
+    ("test_forward", "pooling 3x3", CNN,
+     "nn.MaxPool2d(2, stride=2)", "nn.MaxPool2d(3, stride=2, padding=1)"),
+    ("test_forward", "mean pooling", CNN, "nn.MaxPool2d(2, stride=2)", "nn.AvgPool2d(2)"),
+    ("test_forward", "pooling stride 1", CNN,
+     "nn.MaxPool2d(2, stride=2)", "nn.MaxPool2d(2, stride=1)"),
+    ("test_forward", "no ReLU between the convolutions", CNN,
+     "        nn.ReLU(inplace=True),\n        Conv3x3(out", "        Conv3x3(out"),
+    ("test_forward", "no ReLU before pooling", CNN,
+     "winograd=winograd),\n        nn.ReLU(inplace=True),\n        nn.MaxPool2d(2, stride=2)",
+     "winograd=winograd),\n        nn.MaxPool2d(2, stride=2)"),
+    ("test_forward", "probabilities in place of logits", CNN,
+     "return self.classifier(features)", "return self.classifier(features).softmax(1)"),
+    ("test_forward", "another activation", CNN,
+     "GRID * GRID, UNITS),\n            nn.ReLU(inplace=True)",
+     "GRID * GRID, UNITS),\n            nn.GELU()"),
+    ("test_dropout", "a quarter dropped", CNN,
+     "dropout: float = 0.5, w", "dropout: float = 0.25, w"),
+    ("test_dropout", "dropout active in evaluation", CNN,
+     "return self.classifier(features)", "return F.dropout(self.classifier(features))"),
+    ("test_initialisation", "last layer zero", CNN, "std=0.01", "std=0.0"),
+    ("test_initialisation", "weights too large", CNN,
+     'nn.init.kaiming_normal_(module.weight, nonlinearity="relu")',
+     "nn.init.normal_(module.weight)"),
+    ("test_overfits_a_few_images", "convolutions cut off from the gradient", CNN,
+     "features = self.features(images)", "features = self.features(images).detach().mul(0)"),
+    ("test_other_channels_and_classes", "channels fixed", CNN,
+     "(n_channels, *CHANNELS)", "(3, *CHANNELS)"),
+    ("test_other_channels_and_classes", "classes fixed", CNN,
+     "nn.Linear(UNITS, n_classes)", "nn.Linear(UNITS, 10)"),
+    ("test_training", "test data used for early stopping", TRAIN2,
+     "in dataset.evaluated().items()",
+     'in (dataset.evaluated() | {"val": dataset.evaluated()["test"]}).items()'),
+    ("test_evaluation_is_undisturbed", "augmentation applied to test images", TRAIN2,
+     "splits, prepare=prepare,",
+     "splits, prepare=lambda x: prepare(x.roll(int(torch.randint(1, 9, ())), -1)),"),
+]  # fmt: skip
+
+PART3 = [
+    ("test_forward", "W_hh transposed", RNN,
+     "state.addmm_(before, W_hh)", "state.addmm_(before, W_hh.T)"),
+    ("test_forward", "hidden bias left out", RNN,
+     "return x @ W_xh + b_h if", "return x @ W_xh if"),
+    ("test_forward", "output bias left out", RNN,
+     "@ self.W_hy + self.b_y", "@ self.W_hy"),
+    ("test_forward", "ReLU in place of tanh", RNN,
+     "before, W_hh).tanh_()", "before, W_hh).relu_()"),
+    ("test_forward", "the state before the last", RNN,
+     "return h[-1].clone()", "return h[-2].clone()"),
+    ("test_gradients", "gradient of W_hh transposed", RNN,
+     "(states[:-1], da[1:])", "(states[:-1], da[1:]).T"),
+    ("test_gradients", "back through W_hh, not its transpose", RNN,
+     "W_hh.T.contiguous()", "W_hh.contiguous()"),
+    ("test_gradients", "slope of tanh forgotten", RNN,
+     "da_before.mul_(torch.mm(", "da_before.copy_(torch.mm("),
+    ("test_gradients", "last step's slope forgotten", RNN,
+     "each[-1].mul_(dh)", "each[-1].copy_(dh)"),
+    ("test_initialisation", "biases not zero", RNN,
+     "torch.zeros(hidden_dim)", "torch.full((hidden_dim,), 0.1)"),
+    ("test_initialisation", "uniform weights", RNN,
+     "normal_(self.W_hh, std=init_scale / hidden_dim**0.5)", "uniform_(self.W_hh, -0.1, 0.1)"),
+    ("test_palindromes[5]", "target digit off by one", PALINDROMES,
+     "place)], halves[:, 0]", "place)], halves[:, 1]"),
+    ("test_palindromes[6]", "no palindromes", PALINDROMES,
+     "torch.minimum(place, input_length - place)", "place % halves.shape[1]"),
+    ("test_palindromes[5]", "no digit 9", PALINDROMES,
+     "torch.randint(N_DIGITS, ", "torch.randint(N_DIGITS - 1, "),
+    ("test_palindromes[5]", "seed of the palindromes ignored", PALINDROMES,
+     "manual_seed(seed)), ", "manual_seed(0)), "),
+    ("test_clipping", "no clipping", TRAIN3, "max_norm=args.max_norm", "max_norm=0.0"),
+    ("test_clipping", "clipping after the step", "training/torch_model.py",
+     "            nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)\n"
+     "        self.optimizer.step()\n",
+     "            self.optimizer.step()\n"
+     "            nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)\n"
+     "        else:\n"
+     "            self.optimizer.step()\n"),
+    ("test_same_seed_same_run", "seed ignored", TRAIN3,
+     "    return run_training(parse(), ",
+     "    args = parse()\n    args.seed = 0\n    return run_training(args, "),
+    ("test_training", "test data used for early stopping", TRAIN3,
+     '"test": 2**40 + 2', '"test": 2**40 + 1'),
+]  # fmt: skip
+
+FAULTS = [
+    Fault(part, *fault)
+    for part, faults in (("test_part1", PART1), ("test_part2", PART2), ("test_part3", PART3))
+    for fault in faults
+]
+
+
+@contextlib.contextmanager
+def planted(fault: Fault) -> Iterator[Path]:
+    """A copy of the project with that mistake.
+
+    Raises:
+        ValueError: the lines it replaces are no longer there.
+    """
+    with copied(ROOT) as project:
+        path = project / fault.file
+        text = path.read_text()
+        if text.count(fault.old) != 1:
+            raise ValueError(f"{fault.file}: not once there: {fault.old!r}")
+        path.write_text(text.replace(fault.old, fault.new))
+        yield project

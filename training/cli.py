@@ -1,0 +1,218 @@
+"""What happens around a training run: its folder, resumption, the last line, errors, exit codes."""
+
+import argparse
+import math
+import os
+import platform
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from data import DataError
+from training import DivergedError, Interrupted, StorageError, UsageError
+from training.distributed import SINGLE_PROCESS, ProcessGroup, is_main_process, n_restarts
+from training.flags import EXIT_USAGE, one_line
+from training.runs import RunFolder
+from training.trainer import LENGTH_FLAGS, Batches, Trainable, Trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+IDENTIFYING_FLAGS = ("model", "dataset", "recipe", "seed")  # named first when two runs differ
+# What may differ between a run and its resumption without changing a single weight.
+RESUMABLE_FLAGS = frozenset(
+    ("run_dir", "resume", "overwrite", "quiet", "data_dir", "cifar10_url", "checkpoint_seconds")
+)
+
+
+def run_training(
+    args: argparse.Namespace,
+    script: str,
+    run_name: Callable[[argparse.Namespace], str],
+    build: Callable[[argparse.Namespace], tuple[Trainable, Batches]],
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> int:
+    """Train one run for each seed and print a line at the end of each; returns the exit code.
+
+    Args:
+        script: the train script, relative to the project's root.
+        run_name: the name of a run's folder.
+        build: makes the model and its batches. It is called before the run's folder is made, so
+            that whatever it finds wrong with the flags or the data leaves nothing behind.
+    """
+    if args.resume and args.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    if n_restarts():  # torchrun repeats the command of a process that died
+        args.resume, args.overwrite = True, False
+    runs = ROOT / "runs" if args.run_dir is None else args.run_dir
+    codes = []
+    for seed in range(args.seed, args.seed + args.n_seeds):
+        one = argparse.Namespace(**vars(args) | {"seed": seed})
+        del one.n_seeds  # each run is recorded as if it were alone
+        alone = args.n_seeds == 1 and args.run_dir is not None
+        path = runs if alone else runs / run_name(one)
+        codes.append(_train_run(one, script, path, build, group))
+    return max(codes)
+
+
+def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGroup) -> int:
+    if args.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            trainer = Trainer(*build(args), args, RunFolder(Path(scratch)), group)
+            result = _fit(trainer)
+        if group.is_main and result["stopped_by"] != "diverged":
+            print("dry run: one batch of everything was trained and evaluated; nothing was kept")
+        return EXIT_FAILED if result["stopped_by"] == "diverged" else 0
+    run_folder = RunFolder(path)
+    config = {"script": script} | {name: _plain(v) for name, v in sorted(vars(args).items())}
+    keep = {"resume": args.resume, "overwrite": args.overwrite}
+
+    def check() -> None:
+        run_folder.check(**keep)
+        if args.resume and (earlier := run_folder.config()):
+            check_same_run(earlier, config, path)
+
+    def start() -> dict | None:
+        run_folder.open(**keep)
+        run_folder.write_config(config | {"environment": environment(args)})
+        return run_folder.result()
+
+    group.on_main(check)
+    trainer = Trainer(*build(args), args, run_folder, group)
+    try:
+        result = group.on_main(start)
+        if result is None or _is_shorter(result, trainer):
+            result = _fit(trainer)
+        elif group.is_main:
+            print("the run has ended already, nothing to resume", file=sys.stderr)
+    except Interrupted as interrupt:
+        if group.is_main:
+            command = _resume_command(group)
+            print(f"interrupted at step {trainer.step}; resume with: {command}", file=sys.stderr)
+        sys.exit(interrupt.exit_code)
+    except OSError as error:
+        raise StorageError(
+            f"step {trainer.step} could not be saved ({error.strerror}: {error.filename}); what "
+            f"was saved before is whole, resume with: {_resume_command(group)}"
+        ) from error
+    finally:
+        run_folder.close()
+    if group.is_main:
+        print(_summary(result, path))
+    return EXIT_FAILED if result["stopped_by"] == "diverged" else 0
+
+
+def _fit(trainer: Trainer) -> dict:
+    """Train, and say so if the run diverged; returns the result."""
+    try:
+        return trainer.fit()
+    except DivergedError as error:
+        if trainer.group.is_main:
+            print(error, file=sys.stderr)
+        return trainer.result
+
+
+def _is_shorter(result: dict, trainer: Trainer) -> bool:
+    """Whether a run has ended by its length, and is to be longer now."""
+    return result["stopped_by"] in LENGTH_FLAGS and result["steps"] < trainer.total_steps
+
+
+def _summary(result: dict, path: Path) -> str:
+    accuracy, loss = (
+        math.nan if result[name] is None else result[name]
+        for name in ("test_accuracy", "test_loss")
+    )
+    return (
+        f"test accuracy {accuracy:.4f} (loss {loss:.4f}) at epoch "
+        f"{result['best_epoch']:g} of {result['epochs']:g}, {result['seconds']:.1f} s, "
+        f"stopped by {result['stopped_by']}, run in {path}"
+    )
+
+
+def _resume_command(group: ProcessGroup) -> str:
+    command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
+    launcher = "torchrun ..." if group.size > 1 else "python"
+    return f"{launcher} {shlex.join(command)} --resume"
+
+
+def _plain(value: object) -> object:
+    """The value as JSON will give it back."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def check_same_run(earlier: dict, config: dict, path: Path) -> None:
+    """Refuse to resume a run with flags that would have changed its weights.
+
+    Raises:
+        UsageError: a flag differs; it is named.
+    """
+    free = set(RESUMABLE_FLAGS)
+    sizes = [config.get(name) for name in ("batch_size", "image_sizes")]
+    growing = any(isinstance(size, list) and len(size) > 1 for size in sizes)
+    if config["schedule"] == "constant" and not growing:  # a longer run begins with the same steps
+        free |= set(LENGTH_FLAGS)
+    for name in sorted(config, key=lambda name: name not in IDENTIFYING_FLAGS):
+        # Earlier versions recorded `auto` in place of the device and the precision used.
+        same = earlier.get(name, config[name]) in (config[name], "auto")
+        if name not in free and not same:
+            raise UsageError(
+                f"--{name}: {path} holds a run with {earlier[name]}, "
+                f"which cannot be resumed with {config[name]}"
+            )
+
+
+def environment(args: argparse.Namespace) -> dict:
+    """Versions and hardware that a run uses; PyTorch's only where it is loaded."""
+    torch = sys.modules.get("torch")
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__ if torch else None,
+        "machine": platform.machine(),
+        "cpu": torch.backends.cpu.get_cpu_capability() if torch else None,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "threads": torch.get_num_threads() if torch else None,
+        "device": args.device,
+        "precision": vars(args).get("precision", "float32"),
+    }
+
+
+def run_cli(main: Callable[[], int]) -> NoReturn:
+    """Run a script's main and exit with its code, or with one line and a code if it failed.
+
+    The code is 2 after wrong input, 1 if the machine failed, 128 + its number after a signal.
+    """
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt as interrupt:
+        sys.exit(getattr(interrupt, "exit_code", EXIT_INTERRUPTED))
+    except (UsageError, DataError) as error:
+        _exit_with(str(error), EXIT_USAGE)
+    except (StorageError, OSError) as error:
+        _exit_with(str(error), EXIT_FAILED)
+    except (MemoryError, RuntimeError) as error:  # PyTorch's allocators raise RuntimeErrors
+        if isinstance(error, RuntimeError) and not re.search("memory", str(error)):
+            raise
+        _exit_with(f"out of memory ({str(error).splitlines()[0]})", EXIT_FAILED)
+
+
+def _exit_with(message: str, code: int) -> NoReturn:
+    if is_main_process() and sys.stderr:
+        print(f"{Path(sys.argv[0]).name}: error: {one_line(message)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def format_duration(seconds: float) -> str:
+    """A length of time: 30 seconds, 90 minutes, 2.5 hours."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"

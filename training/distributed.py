@@ -1,0 +1,258 @@
+"""The processes of a run: torchrun, signals, device, precision and threads.
+
+Each process computes the gradient on its share of every batch, and all take the same step on the
+mean. Whatever depends on a clock or a signal is agreed on first, so that all do the same. A run of
+one process uses the same code, with a group of one.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from training import Interrupted, UsageError
+
+if TYPE_CHECKING:  # the NumPy MLP runs without PyTorch
+    import torch
+
+T = TypeVar("T")
+
+# A matrix product of fewer multiply-adds is over before a second thread has woken up.
+SINGLE_THREAD_BELOW = 500_000
+
+
+class ProcessGroup:
+    """The processes that train one net together; by default this process alone.
+
+    They communicate over gloo; the gradients go over NCCL between GPUs.
+
+    Args:
+        dist: `torch.distributed`, once it has been initialised.
+
+    Attributes:
+        rank: number of this process, from 0. Rank 0 is the main process: it alone reads and writes
+            the run folder.
+        size: number of processes.
+    """
+
+    def __init__(self, dist: Any = None):
+        self._dist = dist
+        self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if dist else (0, 1)
+        on_gpus = dist and dist.get_backend() != "gloo"
+        self._control = dist.new_group(backend="gloo") if on_gpus else None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the main process."""
+        return self.rank == 0
+
+    def any(self, condition: bool) -> bool:
+        """Whether the condition holds in any process."""
+        return self.total(float(condition))[0] > 0 if self._dist else condition
+
+    def total(self, *values: float) -> tuple[float, ...]:
+        """Each value summed over the processes, in float64."""
+        if not self._dist:
+            return values
+        import torch
+
+        sums = torch.tensor(values, dtype=torch.float64)
+        self._dist.all_reduce(sums, group=self._control)
+        return tuple(sums.tolist())
+
+    def gather(self, value: Any) -> list:
+        """The values of all processes, by rank."""
+        values = [value] * self.size
+        if self._dist:
+            self._dist.all_gather_object(values, value, group=self._control)
+        return values
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Do the work in the main process alone; all get what it returns or raises."""
+        if not self._dist:
+            return work()
+        outcome: list = [None, None]
+        if self.is_main:
+            try:
+                outcome[0] = work()
+            except Exception as error:
+                outcome[1] = error
+        self._dist.broadcast_object_list(outcome, src=0, group=self._control)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+
+SINGLE_PROCESS = ProcessGroup()
+
+
+@contextmanager
+def process_group(device_type: str) -> Iterator[ProcessGroup]:
+    """This process's group, for the duration of a `with` block."""
+    if not started_by_torchrun():
+        yield SINGLE_PROCESS
+        return
+    import torch.distributed as dist
+
+    store, rank, size = next(dist.rendezvous("env://"))
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):  # on one machine
+        # torchrun keeps the store over a restart, and with it the addresses of dead processes, for
+        # which a new one may wait for ever (pytorch issue 135712). Hence a new prefix each time.
+        store = dist.PrefixStore(f"attempt_{n_restarts()}", store)
+    dist.init_process_group(choose_backend(device_type), store=store, rank=rank, world_size=size)
+    yield ProcessGroup(dist)
+    dist.destroy_process_group()
+
+
+def choose_backend(device_type: str) -> str:
+    """What carries the gradients: NCCL between NVIDIA GPUs, gloo between CPUs.
+
+    Raises:
+        UsageError: processes cannot share work on such devices.
+    """
+    backends = {"cuda": "nccl", "cpu": "gloo"}
+    if device_type not in backends:
+        raise UsageError(f"--device: torchrun needs cuda or cpu, not {device_type}")
+    return backends[device_type]
+
+
+def started_by_torchrun() -> bool:
+    """Whether this is one of several processes that torchrun started.
+
+    Schedulers of clusters set WORLD_SIZE and RANK, too; only torchrun sets a run id.
+    """
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def n_restarts() -> int:
+    """How often torchrun has restarted this process (`--max-restarts`).
+
+    After a failure elsewhere, torchrun on another machine counts no restart of its own.
+    """
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if started_by_torchrun() else 0
+
+
+def is_main_process() -> bool:
+    """Whether this process may print for all, known even before the group exists."""
+    return not started_by_torchrun() or os.environ.get("RANK", "0") == "0"
+
+
+def choose_device(name: str) -> str:
+    """The type of device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        UsageError: the machine has no such device.
+    """
+    import torch
+
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, present in available.items() if present)
+    if not available[name]:
+        present = ", ".join(d for d, there in available.items() if there)
+        raise UsageError(f"--device: this machine has no {name}; choose from auto, {present}")
+    return name
+
+
+def own_device(device_type: str) -> "torch.device":
+    """This process's device: under torchrun each process of a machine has a GPU of its own."""
+    import torch
+
+    if device_type == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(device_type)
+
+
+def choose_threads(multiply_adds: int) -> None:
+    """One thread for a net whose largest product is tiny; else what PyTorch or the user chose.
+
+    Args:
+        multiply_adds: of the largest matrix product in a step.
+    """
+    import torch
+
+    if multiply_adds < SINGLE_THREAD_BELOW and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
+def choose_precision(name: str, device_type: str) -> str:
+    """The number format for the products of a net; `auto` is bfloat16 where it is fast.
+
+    bfloat16 has float32's range and 8 bits of precision. Weights, sums and the optimiser stay in
+    float32.
+
+    Raises:
+        UsageError: bfloat16 on a device that would have to emulate it, many times slower.
+    """
+    if name == "auto":
+        return "bfloat16" if has_bfloat16(device_type) else "float32"
+    if name == "bfloat16" and not has_bfloat16(device_type):
+        raise UsageError(
+            f"--precision: this {device_type} has no bfloat16 units; choose auto or float32"
+        )
+    return name
+
+
+def has_bfloat16(device_type: str) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    import torch
+
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device_type == "cpu":  # older versions of PyTorch lack one of these functions
+        asked = (
+            getattr(torch.cpu, f"_is_{x}_supported", bool) for x in ("avx512_bf16", "amx_tile")
+        )
+        return any(is_supported() for is_supported in asked)
+    return False  # MPS computes in bfloat16, but no faster
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where the C library is GNU's.
+
+    By default every large tensor is handed back to the system and fetched again, page by zeroed
+    page, at each step: a tenth to a fifth of a convolutional net's time on a CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:  # the numbers are those of malloc.h
+        mallopt(-4, 0)  # M_MMAP_MAX: no memory outside the heap
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not shrink the heap
+
+
+class DeferredSignals:
+    """Notes the first Ctrl-C or SIGTERM, so that it never interrupts a step; a second one does.
+
+    Args:
+        n_processes: with several, a second signal is ignored: torchrun forwards to its processes a
+            signal that the terminal has sent them already.
+    """
+
+    def __init__(self, n_processes: int = 1) -> None:
+        self.received = 0  # the signal's number
+        self._one_is_enough = n_processes > 1
+        self._before: dict = {}
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self.received and not self._one_is_enough:
+            raise Interrupted(number)
+        self.received = number
+
+    def __enter__(self) -> "DeferredSignals":
+        if threading.current_thread() is threading.main_thread():  # others may not handle signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,169 @@
+"""The optimisers by name; SGD and Muon are written out here.
+
+Muon is momentum with orthogonal steps on a layer's filters. The gradient of a layer's weight matrix
+is mostly of low rank: few directions carry nearly all of it, and plain momentum or Adam neglects
+the rest. Muon replaces the momentum matrix by the nearest orthogonal one, all of whose singular
+values are 1.
+
+Source: K. Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+# Of the odd polynomial a x + b x^3 + c x^5 that, applied five times, takes singular values from
+# (0, 1] to about 1 (Jordan et al.); on matrices it needs products alone, no decomposition.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+ADAMW_SHARE = 0.05  # of the learning rate, for parameters that are no filters
+
+
+def make_optimizer(
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> "torch.optim.Optimizer | SGD":
+    """The optimiser of that name: PyTorch's adam, adamw or rmsprop, or our sgd or muon.
+
+    `fused` updates all parameters in one pass over memory; RMSprop has no such version.
+    """
+    common = {"lr": learning_rate, "weight_decay": weight_decay}
+    if name == "sgd":
+        return SGD(parameters, momentum=momentum, **common)
+    if name == "adam":
+        return torch.optim.Adam(parameters, fused=True, **common)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **common)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(parameters, momentum=momentum, foreach=True, **common)
+    if name == "muon":
+        return Muon(parameters, momentum=momentum, fused=True, **common)
+    raise ValueError(f"unknown optimiser {name!r}")
+
+
+class SGD:
+    """Stochastic gradient descent: v <- momentum v + g + weight_decay w; w <- w - learning_rate v.
+
+    The steps and the saved state are those of torch.optim.SGD, which would import PyTorch's
+    compiler; that takes longer than training a toy net.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ):
+        self.parameters = list(parameters)
+        self.param_groups = [{"lr": lr, "momentum": momentum, "weight_decay": weight_decay}]
+        self.velocity: list[torch.Tensor] | None = None  # before the first step
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update all parameters by their gradients."""
+        (settings,) = self.param_groups
+        update = [parameter.grad for parameter in self.parameters]
+        if settings["weight_decay"]:
+            update = torch._foreach_add(update, self.parameters, alpha=settings["weight_decay"])
+        if settings["momentum"]:
+            if self.velocity is None:
+                self.velocity = [each.clone() for each in update]
+            else:
+                torch._foreach_mul_(self.velocity, settings["momentum"])
+                torch._foreach_add_(self.velocity, update)
+            update = self.velocity
+        torch._foreach_add_(self.parameters, update, alpha=-settings["lr"])
+
+    def state_dict(self) -> dict:
+        """The velocity of each parameter, by its number."""
+        velocity = enumerate(self.velocity or ())
+        return {"state": {i: {"momentum_buffer": each} for i, each in velocity}}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Return to such a state."""
+        velocity = [each["momentum_buffer"] for each in state["state"].values()]
+        like = zip(velocity, self.parameters, strict=False)
+        self.velocity = [each.to(parameter, copy=True) for each, parameter in like] or None
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for convolution filters (K, C, h, w); AdamW at a twentieth of the rate for the rest.
+
+    The matrix of a layer's filters is (K, C * h * w). One step changes it by the learning rate, in
+    the spectral norm.
+
+    Args:
+        momentum: of the filters' gradients, in Nesterov's form.
+        weight_decay: decoupled from the gradient, as in AdamW.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        fused: bool = True,
+    ):
+        parameters = list(parameters)
+        filters = [p for p in parameters if p.ndim == 4]
+        others = [p for p in parameters if p.ndim != 4]
+        groups = [
+            {"params": filters, "lr_share": 1.0, "momentum": momentum},
+            {"params": others, "lr_share": ADAMW_SHARE},
+        ]
+        groups = [group | {"lr": lr * group["lr_share"]} for group in groups if group["params"]]
+        super().__init__(groups, weight_decay=weight_decay, fused=fused)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Update all parameters by their gradients."""
+        for group in self.param_groups:
+            if "momentum" in group:
+                for parameter in group["params"]:
+                    self._orthogonal_step(parameter, group)
+                    parameter.grad = None  # so that AdamW leaves it alone
+        super().step()
+
+    def _orthogonal_step(self, parameter: nn.Parameter, group: dict) -> None:
+        gradient, state = parameter.grad, self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+            state["step"] = torch.tensor(0.0)  # unused, but AdamW loads no state without one
+        velocity = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        direction = gradient.add(velocity, alpha=group["momentum"])
+        step = orthogonalised(direction.reshape(len(direction), -1)).view_as(direction)
+        parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
+
+
+def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
+    """A matrix (m, n) with the same singular vectors, and singular values of about 1.
+
+    Each iteration is x <- p(x x^T) x. All these factors are polynomials of the first x x^T, which
+    is small, and so they are multiplied among themselves first and x but once.
+    """
+    a, b, c = COEFFICIENTS
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / (wide.norm() + 1e-12)  # no singular value is above the norm of all of them
+    square = x @ x.T
+    identity = torch.eye(len(x), device=x.device, dtype=x.dtype)
+    factors = identity
+    for _ in range(ITERATIONS):
+        factor = a * identity + b * square + c * square @ square
+        factors = factor @ factors
+        square = factor @ square @ factor
+    x = factors @ x
+    return x if wide is matrix else x.T

@@ -1,0 +1,169 @@
+"""The look of every figure, and saving it so that redrawing changes no byte."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from training import UsageError
+from training.runs import RunRecord
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart (Wong, 2011).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SPLIT_COLOURS = {"train": COLOURS[0], "test": COLOURS[1], "val": COLOURS[2]}
+SPLIT_LINES = {"train": "--", "test": "-", "val": ":"}
+STYLE = {
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "pdf.fonttype": 42,  # text stays text in the PDF
+    "svg.hashsalt": "figures",
+}
+FORMATS = ("png", "pdf")
+CONFIG_IN_LABELS = ("model", "dataset", "recipe", "seed")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save within this style, whatever a matplotlibrc or a notebook has set."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def new_figure(
+    rows: int, columns: int, *, panel: tuple[float, float] = (3.4, 2.6), **kwargs
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes (rows, columns), each panel of the given width and height in inches.
+
+    It draws to files alone and needs no screen: pyplot and its backend are not involved.
+    """
+    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows))
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
+
+
+def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write the figure as `stem`.png, `stem`.pdf, ..., without times or versions inside.
+
+    It is laid out once, so that all of them look the same.
+    """
+    blank = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Producer": None},
+        "svg": {"Date": None},
+    }
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for path, ending in zip(paths, formats, strict=True):
+            temporary = path.with_name(f".{path.name}.part")
+            figure.savefig(temporary, format=ending, metadata=blank[ending])
+            temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"--out: {stem.parent} cannot be written ({error.strerror})") from error
+    return paths
+
+
+def band(
+    axes: Axes, x: np.ndarray, runs: np.ndarray, *, colour: str, line: str = "-", label: str
+) -> None:
+    """Draw the mean of `runs` (n_runs, n_points) and, behind it, the range they span."""
+    axes.plot(x, runs.mean(0), line, color=colour, label=label)
+    if len(runs) > 1:
+        axes.fill_between(x, runs.min(0), runs.max(0), color=colour, alpha=0.2, linewidth=0)
+
+
+def column(runs: Sequence[RunRecord], name: str) -> np.ndarray:
+    """A history column of several runs as (n_runs, n_points), cut to the shortest of them."""
+    length = min(len(run.history[name]) for run in runs)
+    return np.stack([run.history[name][:length] for run in runs])
+
+
+def mark_best(axes: Axes, run: RunRecord, name: str, colour: str, *, size: float = 5) -> None:
+    """A dot on the history column `name` at the evaluation whose weights were kept."""
+    at = run.history["step"] == run.result["best_step"]
+    axes.plot(
+        run.history["epoch"][at],
+        run.history[name][at],
+        "o",
+        color=colour,
+        markersize=size,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        zorder=5,
+    )
+
+
+def draw_run(
+    panels: dict[str, Axes],
+    run: RunRecord,
+    *,
+    colours: dict[str, str],
+    labels: dict[str, str | None],
+    width: float | None = None,
+) -> None:
+    """Draw a run's train and test curves, with a dot at its best epoch.
+
+    Args:
+        panels: the axes for `loss` and for `accuracy`.
+        colours, labels: of the curves of `train` and `test`.
+    """
+    for quantity, axes in panels.items():
+        for split in ("train", "test"):
+            axes.plot(
+                run.history["epoch"],
+                run.history[f"{split}_{quantity}"],
+                SPLIT_LINES[split],
+                color=colours[split],
+                linewidth=width,
+                label=labels[split],
+            )
+        mark_best(axes, run, f"test_{quantity}", colours["test"])
+
+
+def draw_curves(runs: Sequence[RunRecord]) -> Figure:
+    """Loss and accuracy against epochs, train dashed and test solid, a colour a run."""
+    figure, ((loss, accuracy),) = new_figure(1, 2)
+    for run, colour, label in zip(runs, _colours(len(runs)), _labels(runs), strict=True):
+        colours = dict.fromkeys(("train", "test"), colour)
+        labels = {split: f"{label} {split}".strip() for split in colours}
+        draw_run({"loss": loss, "accuracy": accuracy}, run, colours=colours, labels=labels)
+    for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+        axes.set(xlabel="epoch", ylabel=quantity)
+    loss.set_ylim(bottom=0)
+    accuracy.legend(loc="lower right", fontsize=7)
+    figure.suptitle("Train and test curves; a dot marks the epoch with the lowest validation loss")
+    return figure
+
+
+def _labels(runs: Sequence[RunRecord]) -> list[str]:
+    """What tells the runs apart: their configurations where these differ, else their folders."""
+    if len(runs) == 1:
+        return [""]
+    differing = [n for n in CONFIG_IN_LABELS if len({str(r.config.get(n)) for r in runs}) > 1]
+    labels = [
+        " ".join(f"seed {r.config[n]}" if n == "seed" else str(r.config.get(n)) for n in differing)
+        for r in runs
+    ]
+    return labels if len(set(labels)) == len(runs) else [r.path.name for r in runs]
+
+
+def _colours(n: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]

@@ -1,0 +1,350 @@
+"""The run folder: config.json, history.csv, result.json and the checkpoint.
+
+Each file is written atomically: a temporary file replaces the old one in one step. A checkpoint is
+a nested dict. NumPy's arrays go into an .npz file, which is read with allow_pickle=False, tensors
+into a .pt file, which is read with weights_only=True; so a foreign checkpoint cannot run code.
+"""
+
+import io
+import json
+import math
+import os
+import pickle
+import warnings
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a run folder is not locked
+    fcntl = None
+
+import numpy as np
+
+from training import UsageError
+
+HISTORY_COLUMNS = (
+    "step", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+    "test_loss", "test_accuracy", "learning_rate", "seconds",
+)  # fmt: skip
+RESULT_KEYS = (
+    "test_accuracy", "test_loss", "best_epoch", "epochs", "steps", "seconds", "seed", "parameters",
+    "stopped_by",
+)  # fmt: skip
+CONFIG, HISTORY, RESULT = "config.json", "history.csv", "result.json"
+CHECKPOINTS = ("checkpoint.npz", "checkpoint.pt")
+PICTURES = (".png", ".pdf", ".svg")
+TEMPORARY = ".part"  # suffix of a file that is being written
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that at any moment either the old one or the whole new one is there."""
+    content = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class RunFolder:
+    """A folder that a run writes to; `open` locks it until this process ends."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock: int | None = None
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that a run must not write to; change nothing.
+
+        Raises:
+            UsageError: it holds a run and neither resume nor overwrite was asked for, or holds
+                something else, or cannot be written, or another process trains there.
+        """
+        path = self.path
+        if os.path.exists(path) and not path.is_dir():
+            raise UsageError(f"--run_dir: {path} is a file, not a folder")
+        nearest = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise UsageError(f"--run_dir: {path} cannot be written")
+        if nearest == path:
+            _unlock(_lock(path))
+            self._check_contents(resume=resume, overwrite=overwrite)
+
+    def open(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder, or empty it of an earlier run, and lock it.
+
+        Raises:
+            UsageError: as `check`.
+        """
+        path = self.path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path)
+            self._check_contents(resume=resume, overwrite=overwrite)
+            for file in path.iterdir():
+                earlier = file.name in (RESULT, HISTORY, *CHECKPOINTS) or file.suffix in PICTURES
+                if file.suffix == TEMPORARY or (overwrite and earlier):
+                    file.unlink()
+        except (OSError, ValueError) as error:  # a ValueError: UsageError, or a zero byte in a name
+            self.close()
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"--run_dir: {path} cannot be written ({error})") from error
+
+    def _check_contents(self, *, resume: bool, overwrite: bool) -> None:
+        if all(file.name.endswith(TEMPORARY) for file in self.path.iterdir()):
+            return
+        if not (self.path / CONFIG).is_file():
+            raise UsageError(f"--run_dir: {self.path} holds other files and no run")
+        if not (resume or overwrite):
+            raise UsageError(f"--run_dir: {self.path} holds a run; give --resume or --overwrite")
+
+    def close(self) -> None:
+        """Unlock the folder."""
+        _unlock(self._lock)
+        self._lock = None
+
+    def config(self) -> "Config | None":
+        """The flags of the run that the folder holds, if it holds one."""
+        path = self.path / CONFIG
+        return read_config(path) if os.path.isfile(path) else None
+
+    def write_config(self, config: dict) -> None:
+        """Write all flags of the run."""
+        write_atomically(self.path / CONFIG, json.dumps(config, indent=2) + "\n")
+
+    def write_history(self, rows: list[dict]) -> None:
+        """Write all evaluations so far; a missing or None value leaves its cell empty."""
+        rows = [[_cell(row.get(name)) for name in HISTORY_COLUMNS] for row in rows]
+        text = "".join(",".join(cells) + "\n" for cells in (HISTORY_COLUMNS, *rows))
+        write_atomically(self.path / HISTORY, text)
+
+    def write_result(self, result: dict) -> None:
+        """Write the result; null stands for a number that is not finite."""
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in result.items()
+        }
+        write_atomically(self.path / RESULT, json.dumps(finite, indent=2, allow_nan=False) + "\n")
+
+    def result(self) -> dict | None:
+        """The result, if the run has ended.
+
+        Raises:
+            UsageError: it is broken.
+        """
+        path = self.path / RESULT
+        return _read_result(path) if path.is_file() else None
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder for this process, which unlocks it when it ends, at the latest.
+
+    Raises:
+        UsageError: another process has locked it.
+    """
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UsageError(f"--run_dir: another process is training in {folder}") from error
+    except OSError:
+        pass  # a file system without locks
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.7g}"
+
+
+class Config(dict):
+    """The flags of a run; a key that is missing is a UsageError that names the file."""
+
+    def __init__(self, path: Path, flags: dict):
+        super().__init__(flags)
+        self._path = path
+
+    def __missing__(self, name: str) -> object:
+        raise UsageError(f"{self._path}: the key {name!r} is missing")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run read back: flags, evaluations (one array a column, NaN where empty) and result."""
+
+    path: Path
+    config: Config
+    history: dict[str, np.ndarray]
+    result: dict
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file with the best weights, if the run still has it."""
+        return next((self.path / c for c in CHECKPOINTS if (self.path / c).is_file()), None)
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """Read a finished run.
+
+    Raises:
+        UsageError: the folder or one of its files is missing or broken.
+    """
+    path = Path(path)
+    if not os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
+        raise UsageError(f"{path} is not a run folder")
+    config, result = read_config(path / CONFIG), _read_result(path / RESULT)
+    return RunRecord(path, config, read_history(path / HISTORY), result)
+
+
+def read_config(path: Path) -> Config:
+    """The flags of a run. Recipe `report` of earlier versions is called `original` now.
+
+    Raises:
+        UsageError: the file is missing or broken.
+    """
+    config = Config(path, read_json(path))
+    if config.get("recipe") == "report":
+        config["recipe"] = "original"
+    return config
+
+
+def read_history(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a history.csv, NaN where a cell is empty.
+
+    Raises:
+        UsageError: it is missing or broken; the row is named.
+    """
+    try:
+        header, _, rows = path.read_text().partition("\n")
+        if header != ",".join(HISTORY_COLUMNS):
+            raise ValueError("line 1 does not name the columns of a history")
+        if not rows.endswith("\n"):
+            raise ValueError("it holds no evaluation, or its last line is cut off")
+        values = np.loadtxt(
+            io.StringIO(rows), delimiter=",", ndmin=2, comments=None,
+            converters=lambda cell: float(cell or "nan"),
+        )  # fmt: skip
+        if values.shape[1] != len(HISTORY_COLUMNS) or np.isnan(values[:, 0]).any():
+            raise ValueError("a row is not one of a history")
+        if not (np.diff(values[:, 0]) > 0).all():
+            raise ValueError("the step does not rise")
+    except OSError as error:
+        raise UsageError(f"{path} is missing") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is broken: {error}") from error
+    return dict(zip(HISTORY_COLUMNS, values.T, strict=True))
+
+
+def _read_result(path: Path) -> dict:
+    result = read_json(path)
+    for name in RESULT_KEYS:
+        kind = str if name == "stopped_by" else int | float | None
+        if not isinstance(result.get(name, ...), kind):
+            raise UsageError(f"{path} is broken: {name} is missing or of the wrong kind")
+    return result
+
+
+def read_json(path: Path) -> dict:
+    """A file that holds one JSON object.
+
+    Raises:
+        UsageError: it is missing or broken.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{path} is missing: no run, or one that has not ended") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is broken ({error})") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is broken (not an object)")
+    return content
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write a state; the file's ending chooses the format."""
+    buffer = io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez(buffer, **_flatten(state))
+    else:
+        import torch
+
+        torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Read a state back, onto the CPU.
+
+    Raises:
+        UsageError: the file is broken, or holds anything but arrays, tensors and plain values.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return _unflatten({name: arrays[name] for name in arrays.files})
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, about a foreign file
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("not a state")
+        return state
+    except Exception as error:  # a broken file can raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it holds more than tensors and plain values"
+        raise UsageError(f"{path}: broken or foreign checkpoint ({reason})") from error
+
+
+def load_best(net: Any, run: RunRecord) -> None:
+    """Give a net, by its `load_state_dict`, the weights of the run's best evaluation.
+
+    Raises:
+        UsageError: they are gone, broken, or not those of such a net.
+    """
+    if not run.checkpoint:
+        raise UsageError(f"{run.path} has not kept its weights: there is no checkpoint")
+    state = load_checkpoint(run.checkpoint)
+    try:
+        net.load_state_dict(state["best"])
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{run.checkpoint}: not the weights of this run") from error
+
+
+def _flatten(state: dict, prefix: str = "") -> dict[str, np.ndarray]:
+    flat = {}
+    for key, value in state.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}/")
+        else:
+            flat[prefix + key] = np.asarray(value)
+    return flat
+
+
+def _unflatten(flat: dict[str, np.ndarray]) -> dict:
+    state: dict = {}
+    for path, value in flat.items():
+        *outer, name = path.split("/")
+        inner = reduce(lambda part, key: part.setdefault(key, {}), outer, state)
+        inner[name] = str(value) if value.dtype.kind == "U" else value
+    return state

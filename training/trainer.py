@@ -1,0 +1,336 @@
+"""The training loop: steps, evaluation, early stopping, checkpoints, resumption, signals.
+
+The loop sees its model only as a `Trainable` and its data only as `Batches`, so the same code
+trains the NumPy MLP, the PyTorch MLP, the CNN and the RNN.
+"""
+
+import argparse
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from training import DivergedError, Interrupted, UsageError
+from training.distributed import SINGLE_PROCESS, DeferredSignals, ProcessGroup
+from training.runs import RunFolder, load_checkpoint, save_checkpoint
+
+SPLITS = ("train", "val", "test")
+LENGTH_FLAGS = ("max_epochs", "max_steps", "train_steps")
+SCHEDULES = ("constant", "cosine", "one_cycle")
+WARM_UP = 0.1  # share of the steps in which the learning rate of `one_cycle` rises
+STEPS_BETWEEN_CHECKS = 100  # that all weights are finite
+ADVICE = "a lower --learning_rate may help"
+
+
+class Trainable(Protocol):
+    """A net together with its optimiser and the data splits it is evaluated on."""
+
+    checkpoint_name: str
+    n_parameters: int
+    learning_rate: float
+
+    def train_step(self, *batch: Any) -> None:
+        """Update the weights once on this batch, as `Batches` yields it."""
+
+    def evaluate(self, split: str, *, final: bool = False) -> tuple[float, float]:
+        """Mean loss and accuracy on `train`, `val` or `test`; `final` may spend more time on it."""
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+
+    def weights(self) -> dict:
+        """A copy of the weights that `evaluate` uses."""
+
+    def load_weights(self, weights: dict) -> None:
+        """Make `evaluate` use these weights."""
+
+    def state_dict(self) -> dict:
+        """Everything that the next steps depend on, random states included."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Return to such a state."""
+
+
+class Batches(Protocol):
+    """Training batches as a function of epoch and step alone."""
+
+    def position(self, step: int) -> tuple[int, int]:
+        """The epoch that step belongs to, and its number within the epoch; both from 0."""
+
+    def steps_in(self, epochs: int) -> int:
+        """Number of steps in the first `epochs` epochs."""
+
+    def phase(self, step: int) -> int:
+        """A number that rises when the size of the batches or of the images changes."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
+        """Yield the batch of each step of that epoch, from step `first_step` on."""
+
+
+def learning_rate_at(step: int, total: int, base: float, schedule: str) -> float:
+    """Learning rate of step `step` (from 0) of `total`.
+
+    `constant` is `base`; `cosine` falls from `base` to 0 along half a cosine (Loshchilov and
+    Hutter, 2017); `one_cycle` first rises linearly over a tenth of the steps (after Smith, 2018).
+    """
+    if schedule == "constant":
+        return base
+    done = step / total
+    if schedule == "one_cycle":
+        if done < WARM_UP:
+            return base * (step + 1) / math.ceil(WARM_UP * total)
+        done = (done - WARM_UP) / (1 - WARM_UP)
+    return base * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass
+class EarlyStopping:
+    """Counts evaluations since the validation loss was last the lowest.
+
+    Attributes:
+        patience: evaluations without a new best after which to stop; 0 never stops.
+        best_loss: lowest validation loss so far.
+        best_step: step at which it was measured.
+        waited: evaluations since then.
+    """
+
+    patience: int
+    best_loss: float = math.inf
+    best_step: int = 0
+    waited: int = 0
+
+    def update(self, val_loss: float, step: int) -> bool:
+        """Record one evaluation; True if it is the best so far."""
+        if val_loss < self.best_loss:
+            self.best_loss, self.best_step, self.waited = val_loss, step, 0
+            return True
+        self.waited += 1
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has run out."""
+        return 0 < self.patience <= self.waited
+
+
+class Trainer:
+    """One training run. Under torchrun every process runs it; only the main process writes.
+
+    Args:
+        args: the parsed flags of a train script. Read here: the length (`max_epochs`, `max_steps`
+            or `train_steps`), `eval_freq`, `learning_rate`, `schedule`, `patience`, `seed`,
+            `checkpoint_seconds`, `quiet`, `dry_run` and, where there is one, `target_accuracy`.
+        folder: where history, checkpoint and result are written.
+        evaluate: used in place of `model.evaluate`, by tests and benchmarks.
+
+    Attributes:
+        step: weight updates so far.
+        history: one row of numbers for each evaluation so far.
+        result: as it is written to result.json; None before the end.
+    """
+
+    def __init__(
+        self,
+        model: Trainable,
+        batches: Batches,
+        args: argparse.Namespace,
+        folder: RunFolder,
+        group: ProcessGroup = SINGLE_PROCESS,
+        evaluate: Callable[..., tuple[float, float]] | None = None,
+    ):
+        self.model, self.batches, self.args = model, batches, args
+        self.folder, self.group = folder, group
+        self.evaluate = evaluate or model.evaluate
+        self.limit, self.total_steps = training_length(args, batches)
+        self.checkpoint = folder.path / model.checkpoint_name
+        self.step = 0
+        self.history: list[dict] = []
+        self.result: dict | None = None
+        self.stopping = EarlyStopping(args.patience)
+        self.best_weights = model.weights()
+        self._started, self._seconds_before = time.perf_counter(), 0.0
+
+    def fit(self) -> dict:
+        """Train to the end and return the result, as it is written to result.json.
+
+        Raises:
+            DivergedError: the loss or a weight is no longer finite; the best weights are kept.
+            Interrupted: on Ctrl-C or SIGTERM, after saving a checkpoint.
+        """
+        self.restore()
+        self._started = time.perf_counter()
+        next_save = self._started + self.args.checkpoint_seconds
+        with self._progress_bar() as bar, DeferredSignals(self.group.size) as signals:
+            try:
+                if not self.history:
+                    self._record_evaluation(bar)
+                next_evaluation = self._next_evaluation()
+                while not self._reason_to_stop():
+                    for batch in self.batches.epoch(*self.batches.position(self.step)):
+                        self.model.learning_rate = learning_rate_at(
+                            self.step, self.total_steps, self.args.learning_rate, self.args.schedule
+                        )
+                        self.model.train_step(*batch)
+                        self.step += 1
+                        if self.step % STEPS_BETWEEN_CHECKS == 0:
+                            self._check_weights()
+                        if self.step == next_evaluation:
+                            self._record_evaluation(bar)
+                            next_evaluation = self._next_evaluation()
+                            if self._reason_to_stop():
+                                break
+                        if self.group.any(
+                            bool(signals.received) or time.perf_counter() > next_save
+                        ):
+                            self._check_weights()
+                            self._save()
+                            next_save = time.perf_counter() + self.args.checkpoint_seconds
+                            if self.group.any(bool(signals.received)):
+                                raise Interrupted(signals.received or signal.SIGTERM)
+            except DivergedError:
+                self._finish("diverged")
+                raise
+            return self._finish(self._reason_to_stop())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before a resumption included."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def _progress_bar(self) -> tqdm:
+        visible = self.group.is_main and sys.stderr is not None and sys.stderr.isatty()
+        hidden = self.args.quiet or not visible
+        return tqdm(total=self.total_steps, initial=self.step, unit="step", disable=hidden)
+
+    def _next_evaluation(self) -> int:
+        """The step after which to evaluate next."""
+        if self.args.eval_freq:
+            due = (self.step // self.args.eval_freq + 1) * self.args.eval_freq
+        else:
+            due = self.batches.steps_in(self.batches.position(self.step)[0] + 1)
+        return min(due, self.total_steps)
+
+    def _reason_to_stop(self) -> str | None:
+        if self.stopping.exhausted:
+            return "early_stopping"
+        target = vars(self.args).get("target_accuracy")
+        if target and self.history[-1]["val_accuracy"] >= target:
+            return "target_accuracy"
+        return self.limit if self.step >= self.total_steps else None
+
+    def _record_evaluation(self, bar: tqdm) -> None:
+        """Add a row to the history and, if it is the best on validation, keep the weights."""
+        row: dict = {"step": self.step, "epoch": self._epoch(self.step)}
+        for split in SPLITS:
+            row[f"{split}_loss"], row[f"{split}_accuracy"] = self.evaluate(split)
+        row |= {"learning_rate": float(self.model.learning_rate), "seconds": self.seconds}
+        self.history.append(row)
+        if not math.isfinite(row["train_loss"] + row["val_loss"]):
+            raise DivergedError(
+                f"diverged: the loss is {row['train_loss']} on training and {row['val_loss']} on "
+                f"validation samples at step {self.step}; {ADVICE}"
+            )
+        if self.stopping.update(row["val_loss"], self.step):
+            self.best_weights = self.model.weights()
+        elif self.batches.phase(self.step) != self.batches.phase(self.history[-2]["step"]):
+            self.stopping.waited = 0  # larger batches or images: count the patience anew
+        progress = {name: f"{row[name]:.4f}" for name in ("val_loss", "val_accuracy")}
+        bar.set_postfix(progress, refresh=False)
+        bar.update(self.step - bar.n)
+
+    def _check_weights(self) -> None:
+        if not self.model.is_finite():
+            raise DivergedError(
+                f"diverged: a weight is no longer a finite number at step {self.step}; {ADVICE}"
+            )
+
+    def _epoch(self, step: int) -> float:
+        epoch, done = self.batches.position(step)
+        first = self.batches.steps_in(epoch)
+        return round(epoch + done / (self.batches.steps_in(epoch + 1) - first), 4)
+
+    def _save(self) -> None:
+        progress = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "stopping": asdict(self.stopping),
+            "history": self.history,
+        }
+        state = {
+            "model": self.model.state_dict(),
+            "best": self.best_weights,
+            "progress": json.dumps(progress),
+        }
+        if self.group.is_main:
+            self.folder.write_history(self.history)
+            save_checkpoint(self.checkpoint, state)
+
+    def restore(self) -> None:
+        """Return to the last checkpoint, if there is one.
+
+        Raises:
+            UsageError: it is broken, or of another run.
+        """
+        state = self.group.on_main(
+            lambda: load_checkpoint(self.checkpoint) if self.checkpoint.exists() else None
+        )
+        if state is None:
+            return
+        try:
+            # Checkpoints of earlier versions have the key `learner`.
+            self.model.load_state_dict(state["model"] if "model" in state else state["learner"])
+            self.best_weights = state["best"]
+            progress = json.loads(state["progress"])
+            self.step, self.history = progress["step"], progress["history"]
+            self.stopping = EarlyStopping(**progress["stopping"] | {"patience": self.args.patience})
+            self._seconds_before = progress["seconds"]
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise UsageError(f"{self.checkpoint}: not a checkpoint of this run") from error
+
+    def _finish(self, stopped_by: str) -> dict:
+        """Save, evaluate the best weights, and write the result."""
+        self._save()
+        self.model.load_weights(self.best_weights)
+        test_loss, test_accuracy = self.evaluate("test", final=True)
+        val_loss, val_accuracy = self.evaluate("val", final=True)
+        self.result = {
+            "test_accuracy": test_accuracy,
+            "test_loss": test_loss,
+            "val_accuracy": val_accuracy,
+            "val_loss": val_loss,
+            "best_epoch": self._epoch(self.stopping.best_step),
+            "best_step": self.stopping.best_step,
+            "epochs": self._epoch(self.step),
+            "steps": self.step,
+            "seconds": round(self.seconds, 3),
+            "seed": self.args.seed,
+            "parameters": self.model.n_parameters,
+            "stopped_by": stopped_by,
+        }
+        if self.group.is_main:
+            self.folder.write_result(self.result)
+        return self.result
+
+
+def training_length(args: argparse.Namespace, batches: Batches) -> tuple[str, int]:
+    """The flag that ends the training first, and the number of steps after which it does.
+
+    Raises:
+        UsageError: no flag gives a length.
+    """
+    given = {flag: vars(args).get(flag) for flag in LENGTH_FLAGS}
+    steps = {
+        flag: batches.steps_in(value) if flag == "max_epochs" else value
+        for flag, value in given.items()
+        if value
+    }
+    if not steps:
+        raise UsageError("--max_epochs or --max_steps must say how long to train")
+    limit = min(steps, key=steps.get)
+    return limit, 1 if args.dry_run else steps[limit]
