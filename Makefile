@@ -9,10 +9,10 @@ figures: $(VENV)/installed  ## train the toy nets, draw every figure into runs/f
 	$(BIN)/python figures/regenerate.py --retrain 2 3
 
 test: $(VENV)/installed  ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-all: test  ## and those marked slow
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 benchmark: $(VENV)/installed  ## the speeds in docs/speed.md; nothing else should be running
 	$(BIN)/python tests/benchmarks/part1.py

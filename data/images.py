@@ -61,7 +61,7 @@ def resize(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
-def test_views(images: Tensor, n_views: int) -> Iterator[Tensor]:
+def view_images(images: Tensor, n_views: int) -> Iterator[Tensor]:
     """Test-time augmentation: yield views of images (N, C, H, W) to average the predictions of.
 
     1: the images; 2: and their mirror images; 18 and 50: both, shifted over a 3x3 or a 5x5 grid of
@@ -170,7 +170,7 @@ def image_pipeline(
 
     Args:
         labels, batch_sizes, seed, batch_options: as `ImageBatches` takes them.
-        n_views: views of a test image, see `test_views`.
+        n_views: views of a test image, see `view_images`.
         whiten: whiten after normalisation, by statistics of the training images.
         dtype, memory_format: of the prepared images.
     """
@@ -182,7 +182,7 @@ def image_pipeline(
         return normalise(chosen).contiguous(memory_format=memory_format)
 
     batches = ImageBatches(images, labels, batch_sizes, seed, prepare=prepare, **batch_options)
-    views = partial(test_views, n_views=n_views) if n_views > 1 else None
+    views = partial(view_images, n_views=n_views) if n_views > 1 else None
     return ImagePipeline(prepare, batches, views)
 
 
@@ -193,12 +193,12 @@ def class_probabilities(net: nn.Module, images: np.ndarray, n_views: int = 1) ->
     Args:
         net: takes normalised images, not whitened ones, and gives logits; on the CPU.
         images: uint8 (N, 3, 32, 32).
-        n_views: views of each image to average over, see `test_views`.
+        n_views: views of each image to average over, see `view_images`.
     """
     normalise = Normaliser(MEAN, STD, torch.device("cpu"))
     net.eval()
     chunks = []
     for chunk in torch.from_numpy(images).split(CHUNK):
-        views = [net(normalise(view)).softmax(1) for view in test_views(chunk, n_views)]
+        views = [net(normalise(view)).softmax(1) for view in view_images(chunk, n_views)]
         chunks.append(torch.stack(views).mean(0))
     return torch.cat(chunks).numpy()

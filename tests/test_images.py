@@ -72,7 +72,7 @@ def test_resizing_smooths_against_aliasing_as_torchvision_does():
 @pytest.mark.parametrize("n_views", [1, 2, 18, 50])
 def test_views_are_all_shifts_of_the_image_and_of_its_mirror_image(n_views):
     x = random_images(2)
-    views = list(images.test_views(x, n_views))
+    views = list(images.view_images(x, n_views))
     steps = {1: [0], 2: [0], 18: [-2, 0, 2], 50: [-4, -2, 0, 2, 4]}[n_views]
     expected = []
     for down in steps:

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from data import images as augmentation  # pytest would collect `test_views`
 from data import load_dataset
 from data.cifar10 import CLASS_NAMES
+from data.images import class_probabilities, view_images
 from part2_cnn import model, plot, predict, train
 from part2_cnn.model import CNN, layer_table
 from part2_cnn.winograd import Conv3x3, Winograd
@@ -29,7 +29,8 @@ from training.optim import ADAMW_SHARE, make_optimizer, orthogonalised
 from training.runs import load_best, load_checkpoint, read_run
 from training.torch_model import TorchModel
 
-TINY = ("--image_sizes", 8, "--batch_size", 27, "--max_epochs", 2)  # 54 images train
+EXACT = ("--device", "cpu", "--precision", "float32")
+TINY = (*EXACT, "--image_sizes", 8, "--batch_size", 27, "--max_epochs", 2)  # 54 images train
 SMALL_CHECKPOINT = ("--optimizer", "sgd")  # no state of the optimiser: half of Adam's size
 
 
@@ -314,9 +315,9 @@ def test_final_evaluation_averages_the_probabilities_of_the_views():
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
     x, y = torch.randn(12, 3, 8, 8), torch.arange(12) % 5
     ours = torch_model_of(
-        net, {"test": (x, y)}, views=lambda x: augmentation.test_views(x, 18), evaluation_chunk=5
+        net, {"test": (x, y)}, views=lambda x: view_images(x, 18), evaluation_chunk=5
     )
-    mean = torch.stack([net(view).softmax(1) for view in augmentation.test_views(x, 18)]).mean(0)
+    mean = torch.stack([net(view).softmax(1) for view in view_images(x, 18)]).mean(0)
     loss, accuracy = ours.evaluate("test", final=True)
     assert loss == pytest.approx(F.nll_loss(mean.log(), y).item(), rel=1e-5)
     assert accuracy == (mean.argmax(1) == y).double().mean().item()
@@ -350,14 +351,14 @@ def test_run_leaves_its_files_and_what_it_was_computed_with(trained):
     assert np.isfinite(record.history["val_loss"]).all()
     config = record.config
     assert (config["script"], config["recipe"]) == ("part2_cnn/train.py", "original")
-    used = (distributed.choose_device("auto"), config["precision"])
-    assert (config["device"], config["environment"]["device"]) == (used[0], used[0])
-    assert used[1] == distributed.choose_precision("auto", used[0])
-    assert config["environment"]["precision"] == used[1]
+    assert (config["device"], config["precision"]) == ("cpu", "float32")
+    environment = config["environment"]
+    assert (environment["device"], environment["precision"]) == ("cpu", "float32")
+    assert environment["torch"] == torch.__version__
 
 
 def test_image_sizes_share_the_planned_epochs_and_evaluations_follow(images, small_net):
-    args = parse("--data_dir", images, *TINY[2:4], "--image_sizes", "8,16,32", "--max_epochs", 6)
+    args = parse("--data_dir", images, *TINY, "--image_sizes", "8,16,32", "--max_epochs", 6)
     ours, batches = train.build(args)
     assert [next(batches.epoch(e))[0].shape[-1] for e in range(6)] == [8, 8, 16, 16, 32, 32]
     phases = [batches.phase(batches.steps_in(epoch)) for epoch in range(6)]
@@ -435,8 +436,8 @@ def test_weights_and_best_epoch_do_not_depend_on_the_test_labels(images, tmp_pat
     for name, other in zip(CLASS_NAMES, CLASS_NAMES[1:] + CLASS_NAMES[:1], strict=True):
         (data / "true" / name).rename(data / "test" / other)
     for folder, name in ((images, "true"), (data, "wrong")):
-        run("--data_dir", folder, *TINY, "--max_epochs", 12, "--patience", 3,
-            "--learning_rate", 0.01, "--run_dir", tmp_path / name)  # fmt: skip
+        run("--data_dir", folder, *TINY, "--max_epochs", 10, "--patience", 3, "--dropout", 0,
+            "--augment", "off", "--learning_rate", 0.003, "--run_dir", tmp_path / name)  # fmt: skip
     true, wrong = (read_run(tmp_path / name) for name in ("true", "wrong"))
     best = true.history["step"] == true.result["best_step"]
     assert true.result["best_step"] > 2, "the net has learned something"
@@ -579,7 +580,7 @@ def test_read_back_net_gives_the_run_s_test_accuracy(trained, images):
     net = CNN.from_config(record.config)
     load_best(net, record)
     dataset = load_dataset("cifar10", data_dir=images)
-    probabilities = augmentation.class_probabilities(net, dataset.x_test, record.config["views"])
+    probabilities = class_probabilities(net, dataset.x_test, record.config["views"])
     losses = -np.log(probabilities[np.arange(len(probabilities)), dataset.y_test])
     assert losses.mean() == pytest.approx(record.result["test_loss"], rel=1e-4)
     accuracy = (probabilities.argmax(1) == dataset.y_test).mean()
@@ -627,16 +628,23 @@ def test_compiling_needs_a_compiler(refused, monkeypatch):
     refused(train.main, "--compile", "--device", "cpu", words="--compile")
 
 
-def test_run_is_not_resumed_with_another_precision_or_device(refused, trained, images, tmp_path):
+def test_auto_is_recorded_as_what_is_used_and_not_resumed_otherwise(
+    refused, images, tmp_path, small_net, monkeypatch
+):
     folder = tmp_path / "run"
-    folder.mkdir()
-    config = json.loads((trained / "config.json").read_text())
-    flags = ("--data_dir", images, *TINY, *SMALL_CHECKPOINT, "--views", 2, "--device", "cpu",
-             "--precision", "float32", "--run_dir", folder, "--resume")  # fmt: skip
-    for name, other in (("precision", "bfloat16"), ("device", "cuda")):
-        changed = config | {"device": "cpu", "precision": "float32", name: other}
-        (folder / "config.json").write_text(json.dumps(changed))
-        refused(train.main, *flags, words=f"--{name}: {folder} holds a run with {other}")
+    flags = ("--data_dir", images, *TINY, "--device", "auto", "--precision", "auto",
+             "--max_steps", 1, "--run_dir", folder)  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(distributed, "has_bfloat16", lambda _: True)
+    run(*flags)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["device"], config["precision"]) == ("cpu", "bfloat16")
+    monkeypatch.setattr(distributed, "has_bfloat16", lambda _: False)
+    words = f"--precision: {folder} holds a run with bfloat16, which cannot be resumed with float32"
+    refused(train.main, *flags, "--resume", words=words)
+    (folder / "config.json").write_text(json.dumps(config | {"device": "cuda"}))
+    refused(train.main, *flags, "--resume", words=f"--device: {folder} holds a run with cuda")
 
 
 class RunsCode:

@@ -153,7 +153,7 @@ def flag_adder(parser: Parser, title: str) -> Callable[..., None]:
 def recipe_parser() -> Parser:
     """A parser of `--recipe`, to be the parent of a script's parser."""
     parser = Parser(add_help=False)
-    add = flag_adder(parser, "recipe: sets the default of the other flags")
+    add = flag_adder(parser, "recipe, which sets the default of the other flags")
     add("--recipe", choices=("original", "best"), default="original",
         help="as in the original report, or tuned")
     return parser
@@ -163,7 +163,8 @@ def add_cifar10_flags(add: Callable[..., None]) -> None:
     """Where CIFAR-10 comes from, and what is done to its images."""
     add("--data_dir", type=folder, metavar="DIR",
         help="where CIFAR-10 lies (default: $CIFAR10_DIR, then data/cifar10/, then download)")
-    add("--cifar10_url", metavar="URL", help="a mirror to download the archive from")
+    add("--cifar10_url", metavar="URL",
+        help="a mirror to download the archive from (default: the original server)")
     add("--augment", type=on_off, metavar="on|off",
         help="data augmentation: random flip and random 32x32 crop with padding 4")
     add("--views", type=int, choices=(1, 2, 18, 50),
@@ -216,8 +217,8 @@ def add_training_flags(add: Callable[..., None], *, stream: bool = False) -> Non
         add("--eval_freq", type=or_word("epoch", None, steps), metavar="N|epoch",
             help="steps between evaluations, or one an epoch")
     add("--patience", type=number(int, 0), metavar="N",
-        help="early stopping after so many evaluations without a lower validation loss, counted "
-        "anew when batches or images grow; 0: no early stopping")
+        help="early stopping after so many evaluations without a lower validation loss; 0: none"
+        + ("" if stream else "; counted anew when batches or images grow"))
 
 
 def add_run_flags(add: Callable[..., None]) -> None:
@@ -225,7 +226,7 @@ def add_run_flags(add: Callable[..., None]) -> None:
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
         help="where PyTorch computes")
     add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
-        help="of the split, the initial weights, the batches and the augmentation")
+        help="of everything random: data, initial weights, batches")
     add("--n_seeds", type=number(int, 1, 100), default=1, metavar="N",
         help="train N runs one after another, with the seeds from --seed on, each in a folder of "
         "its own under --run_dir")

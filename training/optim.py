@@ -1,4 +1,4 @@
-"""The optimisers by name; SGD and Muon are written out here.
+"""The optimisers by name; SGD, RMSprop and Muon are written out here.
 
 Muon is momentum with orthogonal steps on a layer's filters. The gradient of a layer's weight matrix
 is mostly of low rank: few directions carry nearly all of it, and plain momentum or Adam neglects
@@ -28,9 +28,9 @@ def make_optimizer(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
 ) -> "torch.optim.Optimizer | SGD":
-    """The optimiser of that name: PyTorch's adam, adamw or rmsprop, or our sgd or muon.
+    """The optimiser of that name: PyTorch's adam or adamw, or our sgd, rmsprop or muon.
 
-    `fused` updates all parameters in one pass over memory; RMSprop has no such version.
+    `fused` updates all parameters in one pass over memory.
     """
     common = {"lr": learning_rate, "weight_decay": weight_decay}
     if name == "sgd":
@@ -40,7 +40,7 @@ def make_optimizer(
     if name == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **common)
     if name == "rmsprop":
-        return torch.optim.RMSprop(parameters, momentum=momentum, foreach=True, **common)
+        return RMSprop(parameters, momentum=momentum, **common)
     if name == "muon":
         return Muon(parameters, momentum=momentum, fused=True, **common)
     raise ValueError(f"unknown optimiser {name!r}")
@@ -63,7 +63,7 @@ class SGD:
     ):
         self.parameters = list(parameters)
         self.param_groups = [{"lr": lr, "momentum": momentum, "weight_decay": weight_decay}]
-        self.velocity: list[torch.Tensor] | None = None  # before the first step
+        self.buffers: dict[str, list[torch.Tensor]] = {}  # by name, one a parameter
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -77,25 +77,52 @@ class SGD:
         update = [parameter.grad for parameter in self.parameters]
         if settings["weight_decay"]:
             update = torch._foreach_add(update, self.parameters, alpha=settings["weight_decay"])
+        update = self.scaled(update)
         if settings["momentum"]:
-            if self.velocity is None:
-                self.velocity = [each.clone() for each in update]
-            else:
-                torch._foreach_mul_(self.velocity, settings["momentum"])
-                torch._foreach_add_(self.velocity, update)
-            update = self.velocity
+            velocity = self.buffer("momentum_buffer")
+            torch._foreach_mul_(velocity, settings["momentum"])
+            torch._foreach_add_(velocity, update)
+            update = velocity
         torch._foreach_add_(self.parameters, update, alpha=-settings["lr"])
 
+    def scaled(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The gradients as they are."""
+        return gradients
+
+    def buffer(self, name: str) -> list[torch.Tensor]:
+        """The buffer of that name of each parameter, 0 at first."""
+        if name not in self.buffers:
+            self.buffers[name] = [torch.zeros_like(parameter) for parameter in self.parameters]
+        return self.buffers[name]
+
     def state_dict(self) -> dict:
-        """The velocity of each parameter, by its number."""
-        velocity = enumerate(self.velocity or ())
-        return {"state": {i: {"momentum_buffer": each} for i, each in velocity}}
+        """The buffers of each parameter, by its number."""
+        each = zip(*self.buffers.values(), strict=True)
+        return {"state": {i: dict(zip(self.buffers, b, strict=True)) for i, b in enumerate(each)}}
 
     def load_state_dict(self, state: dict) -> None:
-        """Return to such a state."""
-        velocity = [each["momentum_buffer"] for each in state["state"].values()]
-        like = zip(velocity, self.parameters, strict=False)
-        self.velocity = [each.to(parameter, copy=True) for each, parameter in like] or None
+        """Return to such a state; a RuntimeError if it is that of other parameters."""
+        self.buffers = {}
+        for parameter, buffers in zip(self.parameters, state["state"].values(), strict=False):
+            for name, buffer in buffers.items():
+                same = buffer.to(parameter, copy=True).view_as(parameter)
+                self.buffers.setdefault(name, []).append(same)
+
+
+class RMSprop(SGD):
+    """RMSprop (Hinton, 2012): SGD on g / (sqrt(s) + 1e-8), where s <- 0.99 s + 0.01 g^2.
+
+    The steps are those of torch.optim.RMSprop.
+    """
+
+    def scaled(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The gradients, divided by their recent root mean square."""
+        mean_squares = self.buffer("square_avg")
+        torch._foreach_mul_(mean_squares, 0.99)
+        torch._foreach_addcmul_(mean_squares, gradients, gradients, value=0.01)
+        divisors = torch._foreach_sqrt(mean_squares)
+        torch._foreach_add_(divisors, 1e-8)
+        return torch._foreach_div(gradients, divisors)
 
 
 class Muon(torch.optim.AdamW):

@@ -35,7 +35,6 @@ RESULT_KEYS = (
 )  # fmt: skip
 CONFIG, HISTORY, RESULT = "config.json", "history.csv", "result.json"
 CHECKPOINTS = ("checkpoint.npz", "checkpoint.pt")
-PICTURES = (".png", ".pdf", ".svg")
 TEMPORARY = ".part"  # suffix of a file that is being written
 
 
@@ -90,7 +89,10 @@ class RunFolder:
             self._lock = _lock(path)
             self._check_contents(resume=resume, overwrite=overwrite)
             for file in path.iterdir():
-                earlier = file.name in (RESULT, HISTORY, *CHECKPOINTS) or file.suffix in PICTURES
+                earlier = file.name in (RESULT, HISTORY, *CHECKPOINTS) or file.suffix in (
+                    ".png",
+                    ".pdf",
+                )
                 if file.suffix == TEMPORARY or (overwrite and earlier):
                     file.unlink()
         except (OSError, ValueError) as error:  # a ValueError: UsageError, or a zero byte in a name
@@ -136,11 +138,7 @@ class RunFolder:
         write_atomically(self.path / RESULT, json.dumps(finite, indent=2, allow_nan=False) + "\n")
 
     def result(self) -> dict | None:
-        """The result, if the run has ended.
-
-        Raises:
-            UsageError: it is broken.
-        """
+        """The result, if the run has ended; a UsageError if it is broken."""
         path = self.path / RESULT
         return _read_result(path) if path.is_file() else None
 
@@ -183,7 +181,8 @@ class Config(dict):
         self._path = path
 
     def __missing__(self, name: str) -> object:
-        raise UsageError(f"{self._path}: the key {name!r} is missing")
+        script = self.get("script", "?")
+        raise UsageError(f"{self._path}: the key {name!r} is missing (script: {script})")
 
 
 @dataclass(frozen=True)
@@ -236,8 +235,8 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
         header, _, rows = path.read_text().partition("\n")
         if header != ",".join(HISTORY_COLUMNS):
             raise ValueError("line 1 does not name the columns of a history")
-        if not rows.endswith("\n"):
-            raise ValueError("it holds no evaluation, or its last line is cut off")
+        if not (rows.strip() and rows.endswith("\n")):
+            raise ValueError("no evaluation, or the last line is cut off")
         values = np.loadtxt(
             io.StringIO(rows), delimiter=",", ndmin=2, comments=None,
             converters=lambda cell: float(cell or "nan"),

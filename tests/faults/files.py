@@ -23,7 +23,7 @@ from tests.tiny_cifar10 import make_tiny_cifar10
 from training.runs import CONFIG, HISTORY, RESULT, load_checkpoint, save_checkpoint
 
 MAX_MEMORY = 2 * 2**20  # KiB that a refusal may take
-FIRST = next(iter(BATCHES))  # the batch that is read first; the md5 of the others is wrong anyway
+FIRST = next(iter(BATCHES))
 FOLDER = "cifar-10-batches-py/"
 
 
@@ -44,24 +44,20 @@ def sources(scratch: Path, n: int) -> Tally:
     """CIFAR-10 as batches, archive and image folders, broken in every way: all are refused."""
     tiny = make_tiny_cifar10(scratch / "tiny", n_train=10, n_test=10)
     rng = random.Random(0)
-    kinds = [*BROKEN_BATCHES, *BROKEN_ARCHIVES, *BROKEN_IMAGES]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    def trial(i: int, kind: Callable) -> str | None:
+    def trial(i: int, make: Callable, spoil: Callable) -> str | None:
         source = scratch / f"source_{i}"
-        if kind in BROKEN_IMAGES:
+        if make is _image:
             shutil.copytree(tiny, source)
         else:
             source.mkdir()
-        if kind in BROKEN_BATCHES:
-            for name in BATCHES:
-                (source / name).write_bytes(rng.randbytes(1000))
-        culprit = kind(source, rng)
+        spoil(make(source, rng), rng)
         present = {*scratch.rglob("*")}
         try:
             load_cifar10(source)
         except DataError as error:
-            wrong = None if str(culprit) in str(error) else f"does not name {culprit}: {error}"
+            wrong = None if str(source) in str(error) else f"names no file: {error}"
         else:
             wrong = "it was accepted"
         if made := {*scratch.rglob("*")} - present:
@@ -69,9 +65,12 @@ def sources(scratch: Path, n: int) -> Tally:
         shutil.rmtree(source)
         return wrong
 
+    cases = [*itertools.product((_batch, _archive, _image), (_garbage, _huge, _special)),
+             (_archive, _escaping), (_archive, _irregular), (_archive, _bomb),
+             (_image, _other_image), (_image, _wrong_class)]  # fmt: skip
     tally = Tally("CIFAR-10 as batches, archive and image folders, broken or hostile")
     with mock.patch.object(tempfile, "tempdir", str(scratch)):
-        tally.count_all(trial, zip(range(n), itertools.cycle(kinds), strict=False))
+        tally.count_all(trial, ((i, *cases[i % len(cases)]) for i in range(n)))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     tally.remark = f"memory grew by {grown / 2**20:.2f} GiB at most"
     if grown > MAX_MEMORY:
@@ -79,136 +78,89 @@ def sources(scratch: Path, n: int) -> Tally:
     return tally
 
 
-# Each of these breaks a source and returns the file or folder that the refusal must name.
-
-
-def _foreign(source: Path, rng: random.Random) -> Path:
-    """A batch that is not the published one; a pickle that would make a file among them."""
-    harmful = pickle.dumps({"data": _Harmful(source / "harm"), "labels": []})
-    (source / FIRST).write_bytes(rng.choice((b"", b"x", harmful, rng.randbytes(5000))))
+def _batch(source: Path, rng: random.Random) -> Path:
+    """The batch that is read first; the md5 of the others is wrong anyway."""
+    for name in BATCHES:
+        (source / name).write_bytes(rng.randbytes(1000))
     return source / FIRST
 
 
-def _missing(source: Path, rng: random.Random) -> Path:
-    (source / FIRST).unlink()
-    return source / FIRST
+def _archive(source: Path, rng: random.Random) -> Path:
+    return _write_archive(source / ARCHIVE, FOLDER)
 
 
-def _huge(source: Path, rng: random.Random) -> Path:
+def _image(source: Path, rng: random.Random) -> Path:
+    return rng.choice(sorted(source.rglob("*.png")))
+
+
+def _garbage(path: Path, rng: random.Random) -> None:
+    """Other bytes; a pickle that would make a file among them."""
+    harmful = pickle.dumps({"data": _Harmful(path.with_name("harm")), "labels": []})
+    changed = bytearray(path.read_bytes())
+    for _ in range(20):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    path.write_bytes(rng.choice((b"", b"x", bytes(10**6), rng.randbytes(1000), harmful,
+                                 changed[:20], changed[: len(changed) // 2])))  # fmt: skip
+
+
+def _huge(path: Path, rng: random.Random) -> None:
     """A file of 100 GB, which takes no space."""
-    with (source / FIRST).open("wb") as file:
+    with path.open("wb") as file:
         file.truncate(10**11)
-    return source / FIRST
 
 
-def _device(source: Path, rng: random.Random) -> Path:
-    return _make_special(source / FIRST, rng)
-
-
-def _make_special(path: Path, rng: random.Random) -> Path:
-    """Replace a file by a device, a pipe, or a link to nothing."""
+def _special(path: Path, rng: random.Random) -> None:
+    """Nothing, a device, a pipe, or a link to nothing."""
     path.unlink()
-    if target := rng.choice(("/dev/zero", "/dev/full", "/nowhere", "")):
+    if target := rng.choice(("/dev/zero", "/dev/full", "/nowhere", "", None)):
         path.symlink_to(target)
-    else:
+    elif target == "":
         os.mkfifo(path)
-    return path
 
 
-def _write_archive(source: Path, prefix: str, odd: tarfile.TarInfo | None = None) -> Path:
+def _write_archive(path: Path, prefix: str, odd: tarfile.TarInfo | None = None) -> Path:
     """An archive of made-up batches, one of which is odd."""
-    with tarfile.open(source / ARCHIVE, "w:gz", compresslevel=1) as tar:
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for name in BATCHES:
             member = tarfile.TarInfo(prefix + name)
             member.size = 1000
             if odd and odd.name == member.name:
                 member = odd
             tar.addfile(member, io.BytesIO(bytes(member.size)))
-    return source / ARCHIVE
+    return path
 
 
-def _escaping(source: Path, rng: random.Random) -> Path:
+def _escaping(path: Path, rng: random.Random) -> None:
     prefixes = ("../", "/", f"/{FOLDER}", f"../{FOLDER}", f"{FOLDER}../", "")
-    return _write_archive(source, rng.choice(prefixes))
+    _write_archive(path, rng.choice(prefixes))
 
 
-def _irregular_member(source: Path, rng: random.Random) -> Path:
+def _irregular(path: Path, rng: random.Random) -> None:
     """One of the batches is a link, a device, a pipe or a folder."""
-    member = tarfile.TarInfo(f"{FOLDER}{FIRST}")
+    member = tarfile.TarInfo(FOLDER + FIRST)
     member.type = rng.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE,
                               tarfile.FIFOTYPE, tarfile.DIRTYPE))  # fmt: skip
     member.linkname = rng.choice(("/etc/passwd", "/dev/zero", "../../x"))
-    return _write_archive(source, FOLDER, member)
+    _write_archive(path, FOLDER, member)
 
 
-def _bomb(source: Path, rng: random.Random) -> Path:
+def _bomb(path: Path, rng: random.Random) -> None:
     """A member of 200 MB of zeros, in 200 KB."""
-    member = tarfile.TarInfo(f"{FOLDER}{FIRST}")
+    member = tarfile.TarInfo(FOLDER + FIRST)
     member.size = 2 * 10**8
-    return _write_archive(source, FOLDER, member)
+    _write_archive(path, FOLDER, member)
 
 
-def _broken_archive(source: Path, rng: random.Random) -> Path:
-    path = _write_archive(source, FOLDER)
-    content = bytearray(path.read_bytes())
-    for _ in range(20):
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    path.write_bytes(content[: rng.choice((len(content), rng.randrange(len(content) - 10)))])
-    return path
-
-
-def _no_archive(source: Path, rng: random.Random) -> Path:
-    path = source / ARCHIVE
-    path.write_bytes(rng.choice((b"", b"x", bytes(10**6), rng.randbytes(1000), b"PK\3\4")))
-    return path
-
-
-def _wrong_classes(source: Path, rng: random.Random) -> Path:
-    """A class is missing, or has no images, or another name."""
-    folder = source / rng.choice(("train", "test")) / rng.choice(CLASS_NAMES)
-    kind = rng.randrange(3)
-    if kind == 0:
-        shutil.rmtree(folder)
-    elif kind == 1:
-        next(folder.iterdir()).unlink()
-        return folder.parent
-    else:
-        folder.rename(folder.with_name("zebra"))
-    return folder
-
-
-def _missing_split(source: Path, rng: random.Random) -> Path:
-    folder = source / rng.choice(("train", "test"))
-    shutil.rmtree(folder)
-    return folder
-
-
-def _broken_image(source: Path, rng: random.Random) -> Path:
-    path = _an_image(source, rng)
-    content = path.read_bytes()
-    path.write_bytes(rng.choice((b"", b"x", content[:500], rng.randbytes(1000))))
-    return path
-
-
-def _other_image(source: Path, rng: random.Random) -> Path:
+def _other_image(path: Path, rng: random.Random) -> None:
     """An image of another size or depth; one of a hundred million pixels among them."""
-    path = _an_image(source, rng)
     Image.new(*rng.choice((("RGB", (31, 32)), ("L", (1, 1)), ("I;16", (32, 32)),
                            ("1", (10_000, 10_000))))).save(path)  # fmt: skip
-    return path
 
 
-def _special_image(source: Path, rng: random.Random) -> Path:
-    return _make_special(_an_image(source, rng), rng)
-
-
-def _an_image(source: Path, rng: random.Random) -> Path:
-    return rng.choice(sorted(source.rglob("*.png")))
-
-
-BROKEN_BATCHES = (_foreign, _missing, _huge, _device)
-BROKEN_ARCHIVES = (_escaping, _irregular_member, _broken_archive, _no_archive, _bomb)
-BROKEN_IMAGES = (_wrong_classes, _missing_split, _broken_image, _other_image, _special_image)
+def _wrong_class(path: Path, rng: random.Random) -> None:
+    """A class, or a whole split, is missing or has another name."""
+    folder = rng.choice((path.parent, path.parent.parent))
+    folder.rename(folder.with_name("zebra"))
 
 
 # --- Checkpoints and records ----------------------------------------------------------------------
@@ -238,20 +190,15 @@ def checkpoints(scratch: Path, n: int) -> Tally:
         trainer = trainers[i % 3]
         script, flags = flags_of(trainer, scratch / trainer, scratch)
         path, whole = checkpoint_of(scratch / trainer), contents[trainer]
-        kind = i // 3 % 6
-        if kind == 0:
-            content = whole[: rng.randrange(len(whole) - 1)]
-        elif kind == 1:
-            content = rng.randbytes(rng.randrange(2000))
-        elif kind == 2:
-            content = contents[trainers[(i + 1) % 3]]
-        elif kind == 3:
-            content = pickle.dumps({"model": _Harmful(harm), "best": {}, "progress": "{}"})
-        elif kind == 4:
-            content = changed(path, lambda state: state.pop(rng.choice(sorted(state))))
-        else:
-            content = changed(path, confuse)
-        path.write_bytes(content)
+        kinds = (
+            lambda: whole[: rng.randrange(len(whole) - 1)],
+            lambda: rng.randbytes(rng.randrange(2000)),
+            lambda: contents[trainers[(i + 1) % 3]],
+            lambda: pickle.dumps({"model": _Harmful(harm), "best": {}, "progress": "{}"}),
+            lambda: changed(path, lambda state: state.pop(rng.choice(sorted(state)))),
+            lambda: changed(path, confuse),
+        )
+        path.write_bytes(kinds[i // 3 % len(kinds)]())
         code, _, stderr = call(script, [*flags, "--resume"])
         path.write_bytes(whole)
         return "its code was run" if harm.exists() else one_line(code, stderr, 2, (path.name,))
