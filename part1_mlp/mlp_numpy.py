@@ -5,11 +5,19 @@ Training uses the gradient of softmax and cross-entropy fused into one formula; 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
-from part1_mlp.modules import Linear, ReLU, log_softmax, softmax_cross_entropy_gradient
+from part1_mlp.modules import (
+    ELU,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    log_softmax,
+    softmax_cross_entropy_gradient,
+)
 
 EVALUATION_CHUNK = 2000  # samples at once: bounds the memory, not the result
 
@@ -18,7 +26,7 @@ class MLP:
     """Linear, ReLU, ..., linear: n_inputs -> n_hidden[0] -> ... -> n_classes.
 
     Attributes:
-        layers: the modules in order, `Linear` and `ReLU` in turn.
+        layers: the modules in order, `Linear` and an activation (by default `ReLU`) in turn.
     """
 
     def __init__(
@@ -29,15 +37,18 @@ class MLP:
         *,
         rng: np.random.Generator | None = None,
         init: str = "he",
+        activation: str = "relu",
+        neg_slope: float = 0.01,
         dtype: type = np.float64,
     ):
+        make = {"relu": ReLU, "elu": ELU, "leaky_relu": partial(LeakyReLU, neg_slope)}[activation]
         rng = np.random.default_rng() if rng is None else rng
         sizes = [n_inputs, *n_hidden, n_classes]
         self.dtype, self.n_classes = np.dtype(dtype), n_classes
-        self.layers: list[Linear | ReLU] = []
+        self.layers: list[Linear | ReLU | LeakyReLU | ELU] = []
         for n_in, n_out in pairwise(sizes):
-            self.layers += [Linear(n_in, n_out, rng=rng, init=init, dtype=dtype), ReLU()]
-        self.layers.pop()  # no ReLU after the logits
+            self.layers += [Linear(n_in, n_out, rng=rng, init=init, dtype=dtype), make()]
+        self.layers.pop()  # no activation after the logits
         self.linears = self.layers[::2]
 
     @classmethod
@@ -50,8 +61,11 @@ class MLP:
         rng: np.random.Generator | None = None,
     ) -> "MLP":
         """The net that a run's flags describe, its weights drawn from `rng`."""
-        init, dtype = config["init"], np.dtype(config["precision"]).type
-        return cls(n_inputs, config["dnn_hidden_units"], n_classes, rng=rng, init=init, dtype=dtype)
+        return cls(
+            n_inputs, config["dnn_hidden_units"], n_classes, rng=rng, init=config["init"],
+            activation=config["activation"], neg_slope=config.get("neg_slope", 0.01),
+            dtype=np.dtype(config["precision"]).type,
+        )  # fmt: skip
 
     @property
     def n_parameters(self) -> int:

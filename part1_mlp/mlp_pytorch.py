@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+ACTIVATIONS = {
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU,
+}  # fmt: skip
 
 
 class MLP(nn.Module):
@@ -18,7 +20,8 @@ class MLP(nn.Module):
         batch_norm: normalise over the batch between each hidden linear layer and its activation.
         skip: add the input of a hidden layer to its output where both have the same width
             (He et al., 2016).
-        activation: `relu`, `gelu` or `silu`.
+        activation: one of `ACTIVATIONS`.
+        neg_slope: slope of `leaky_relu` below 0.
     """
 
     def __init__(
@@ -31,11 +34,12 @@ class MLP(nn.Module):
         batch_norm: bool = False,
         skip: bool = False,
         activation: str = "relu",
+        neg_slope: float = 0.01,
     ):
         super().__init__()
         sizes = [n_inputs, *n_hidden]
         self.hidden = nn.ModuleList(
-            _hidden_layer(n_in, n_out, dropout, batch_norm, activation)
+            _hidden_layer(n_in, n_out, dropout, batch_norm, activation, neg_slope)
             for n_in, n_out in pairwise(sizes)
         )
         self.skips = [skip and a == b for a, b in pairwise(sizes)]
@@ -45,6 +49,7 @@ class MLP(nn.Module):
     def from_config(cls, config: Mapping, n_inputs: int, n_classes: int) -> "MLP":
         """The net that a run's flags describe."""
         settings = {name: config[name] for name in ("dropout", "batch_norm", "skip", "activation")}
+        settings["neg_slope"] = config.get("neg_slope", 0.01)  # older runs have none
         return cls(n_inputs, config["dnn_hidden_units"], n_classes, **settings)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -64,12 +69,13 @@ class MLP(nn.Module):
 
 
 def _hidden_layer(
-    n_in: int, n_out: int, dropout: float, batch_norm: bool, activation: str
+    n_in: int, n_out: int, dropout: float, batch_norm: bool, activation: str, neg_slope: float
 ) -> nn.Sequential:
     parts: list[nn.Module] = [nn.Linear(n_in, n_out)]
     if batch_norm:
         parts.append(nn.BatchNorm1d(n_out))
-    parts.append(ACTIVATIONS[activation]())
+    slope = (neg_slope,) if activation == "leaky_relu" else ()
+    parts.append(ACTIVATIONS[activation](*slope))
     if dropout:
         parts.append(nn.Dropout(dropout))
     return nn.Sequential(*parts)

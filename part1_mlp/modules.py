@@ -98,6 +98,35 @@ class ReLU:
         return dout * np.sign(self._out)  # the output is 0 or positive; no slower cast from bool
 
 
+class LeakyReLU:
+    """y = x where x > 0, else neg_slope * x (Maas, Hannun and Ng, 2013)."""
+
+    def __init__(self, neg_slope: float = 0.01):
+        self.neg_slope = neg_slope
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Map x of any shape to the same shape."""
+        self._slope = np.where(x > 0, 1, self.neg_slope).astype(x.dtype)
+        return x * self._slope
+
+    def backward(self, dout: np.ndarray) -> np.ndarray:
+        """Multiply dout by the derivative: 1 or neg_slope."""
+        return dout * self._slope
+
+
+class ELU:
+    """y = x where x > 0, else exp(x) - 1 (Clevert, Unterthiner and Hochreiter, 2016)."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Map x of any shape to the same shape."""
+        self._out = np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+        return self._out
+
+    def backward(self, dout: np.ndarray) -> np.ndarray:
+        """Multiply dout by the derivative: 1, or exp(x) = y + 1 where x is not above 0."""
+        return dout * np.where(self._out > 0, 1, self._out + 1)
+
+
 class SoftMax:
     """p_i = exp(x_i) / sum_j exp(x_j), a row at a time.
 

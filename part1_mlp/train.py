@@ -21,7 +21,7 @@ from part1_mlp.modules import INITIALISERS
 from part1_mlp.recipes import recipe
 from training import UsageError, flags
 from training.cli import run_cli, run_training
-from training.flags import Parser, counts, flag_adder, number, on_off
+from training.flags import Parser, counts, flag_adder, number, on_off, or_word
 from training.trainer import Batches, Trainable
 
 SCRIPT = "part1_mlp/train.py"
@@ -31,7 +31,6 @@ PYTORCH_ONLY = {
     "dropout": 0.0,
     "batch_norm": False,
     "skip": False,
-    "activation": "relu",
     "label_smoothing": 0.0,
     "mixup": 0.0,
     "average_decay": 0.0,
@@ -62,7 +61,8 @@ def build_parser(parent: Parser) -> Parser:
     add("--whiten", type=on_off, metavar="on|off",
         help="images: whitening, so that pixels and channels are uncorrelated")
     add = flag_adder(parser, "net")
-    add("--dnn_hidden_units", type=counts, metavar="N,N,...", help="width of each hidden layer")
+    add("--dnn_hidden_units", type=or_word("", (), counts), metavar="N,N,...",
+        help="width of each hidden layer; '': no hidden layer")
     add("--init", choices=tuple(INITIALISERS),
         help="initialisation; he or normal give both models the same weights for the same seed")
     add("--precision", choices=("float32", "float64"), default="float32", help="of all numbers")
@@ -71,7 +71,10 @@ def build_parser(parent: Parser) -> Parser:
     add("--batch_norm", type=on_off, metavar="on|off", help="pytorch: batch normalisation")
     add("--skip", type=on_off, metavar="on|off",
         help="pytorch: skip connections between hidden layers of equal width")
-    add("--activation", choices=("relu", "gelu", "silu"), help="pytorch: other than relu")
+    add("--activation", choices=("relu", "leaky_relu", "elu", "gelu", "silu"),
+        help="activation of the hidden layers; gelu and silu: pytorch alone")
+    add("--neg_slope", type=number(float, 0), default=0.01, metavar="X",
+        help="slope of leaky_relu below 0")
     add = flag_adder(parser, "optimiser and regularisation (numpy: sgd, momentum, weight decay)")
     flags.add_optimiser_flags(add)
     flags.add_regularisation_flags(add)
@@ -90,6 +93,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = flags.parse_with_recipe(build_parser, recipe_flags(), _recipe, argv)
     if args.model == "numpy":
         _refuse_unless(args, PYTORCH_ONLY, "needs --model pytorch")
+        if args.activation in ("gelu", "silu"):
+            raise UsageError(f"--activation: {args.activation} needs --model pytorch")
         if args.optimizer != "sgd":
             raise UsageError(f"--optimizer: {args.optimizer} needs --model pytorch; numpy has sgd")
         if args.device not in ("auto", "cpu"):

@@ -36,7 +36,7 @@ def recipe_flags() -> Parser:
     """The flags that name a recipe."""
     parser = flags.recipe_parser()
     add = flag_adder(parser, "what to train")
-    add("--cell", choices=CELLS, default="rnn",
+    add("--cell", "--model_type", choices=CELLS, default="rnn",
         help="rnn: the vanilla RNN; lstm, gru: PyTorch's, with PyTorch's initialisation")
     return parser
 

@@ -36,7 +36,7 @@ def refused(run_main, tmp_path):
         ("--init", "zeros"),
         ("--precision", "float16"),
         ("--device", "tpu"),
-        *(("--dnn_hidden_units", value) for value in ("0", "-3", "a,b", "", "20,", "20,0", "1.5")),
+        *(("--dnn_hidden_units", value) for value in ("0", "-3", "a,b", "20,", "20,0", "1.5")),
         *(("--learning_rate", value) for value in ("0", "-1", "nan", "inf", "fast", "")),
         *(("--batch_size", value) for value in ("0", "-1", "1.5", "all", "", "8,0")),
         *(("--max_epochs", value) for value in ("0", "-1", "1e3", "many")),
@@ -208,3 +208,63 @@ def test_plot_refuses_what_is_no_run(run_main, refused, tmp_path):
     _train(run_main, tmp_path / "run")
     (tmp_path / "run" / "history.csv").write_text("step\n1\n")
     refused(tmp_path / "run", words="history.csv", main=plot.main)
+
+
+# --- Command lines of courses ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        (("--optimizer", "ADAM"), "optimizer", "adam"),
+        (("--optimizer", "SGD"), "optimizer", "sgd"),
+        (("--model", "PyTorch"), "model", "pytorch"),
+        (("--device", "CPU"), "device", "cpu"),
+        (("--dnn_hidden_units", ""), "dnn_hidden_units", ()),
+        (("--lr", "0.5"), "learning_rate", 0.5),
+        (("--epochs", "7"), "max_epochs", 7),
+        (("--max-steps", "9", "--epochs", "7"), "max_epochs", 7),
+        (("--max-steps", "9"), "max_epochs", None),
+    ],
+)
+def test_part_1_understands_what_courses_write(given, name, value):
+    assert getattr(train.parse(["--model", "pytorch", *given]), name) == value
+
+
+@pytest.mark.parametrize(
+    "given", [("--cell", "LSTM"), ("--model_type", "LSTM"), ("--model_type", "lstm")]
+)
+def test_part_3_understands_what_courses_write(given):
+    from part3_rnn import train as part3
+
+    assert part3.parse(list(given)).cell == "lstm"
+
+
+def test_no_hidden_layer_is_logistic_regression(run_main, tmp_path):
+    from training.runs import read_run
+
+    for model in ("numpy", "pytorch"):
+        flags = ("--model", model, "--dnn_hidden_units", "", "--run_dir", tmp_path / model)
+        assert run_main(train.main, "train.py", *SHORT, *flags)[0] == 0
+        assert read_run(tmp_path / model).result["parameters"] == 2 * 2 + 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("--max_epoch", "--max_epochs"),
+        ("--optimiser", "--optimizer"),
+        ("--batchsize", "--batch_size"),
+    ],
+)
+def test_the_nearest_flag_is_named(wrong, right, refused):
+    refused(wrong, "1", words=f"did you mean {right}?")
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "cuda:999"])
+def test_a_gpu_that_is_absent(name, refused):
+    import torch
+
+    if int(name[5:]) < torch.cuda.device_count():
+        pytest.skip("this machine has it")
+    refused("--model", "pytorch", "--device", name, words=f"no {name}")

@@ -7,7 +7,9 @@ import torch
 from part1_mlp.mlp_numpy import MLP, SGD
 from part1_mlp.mlp_pytorch import MLP as TorchMLP
 from part1_mlp.modules import (
+    ELU,
     CrossEntropy,
+    LeakyReLU,
     Linear,
     ReLU,
     SoftMax,
@@ -34,7 +36,14 @@ def rng() -> np.random.Generator:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda rng: Linear(D, M, rng=rng), lambda _: ReLU(), lambda _: SoftMax()]
+    "make",
+    [
+        lambda rng: Linear(D, M, rng=rng),
+        lambda _: ReLU(),
+        lambda _: LeakyReLU(0.2),
+        lambda _: ELU(),
+        lambda _: SoftMax(),
+    ],
 )
 def test_layer_gradients(make, rng):
     assert layer_error(make(rng), rng.normal(size=(N, D)), rng) < TOLERANCE
@@ -60,6 +69,37 @@ def test_relu_at_zero_is_zero_and_passes_no_gradient():
     np.testing.assert_array_equal(layer.forward(x), [[0, 0, 2]])
     np.testing.assert_array_equal(layer.backward(np.ones((1, 3))), [[0, 0, 1]])
     np.testing.assert_array_equal(x, [[-1, 0, 2]])  # the input is left alone
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(LeakyReLU(0.2), torch.nn.LeakyReLU(0.2)), (ELU(), torch.nn.ELU()), (ReLU(), torch.nn.ReLU())],
+)
+def test_activations_are_pytorchs(ours, theirs):
+    x = np.array([[-800.0, -3.0, -1e-9, 0.0, 1e-9, 2.0, 800.0]])
+    x_torch = torch.from_numpy(x).requires_grad_()
+    out = theirs(x_torch)
+    out.sum().backward()
+    np.testing.assert_allclose(ours.forward(x), out.detach().numpy(), rtol=1e-12)
+    where = x != 0  # the derivative at 0 is a convention
+    np.testing.assert_allclose(
+        ours.backward(np.ones_like(x))[where], x_torch.grad.numpy()[where], rtol=1e-7
+    )
+
+
+@pytest.mark.parametrize(("activation", "slope"), [("leaky_relu", 0.3), ("elu", 0.01)])
+def test_both_nets_have_the_same_activation(activation, slope, rng):
+    config = {"dnn_hidden_units": (8, 6), "dropout": 0.0, "batch_norm": False, "skip": False,
+              "activation": activation, "neg_slope": slope, "init": "he",
+              "precision": "float64"}  # fmt: skip
+    ours, theirs = MLP.from_config(config, D, 3, rng=rng), TorchMLP.from_config(config, D, 3)
+    theirs.double().load_numpy_weights(ours.state_dict())
+    x = rng.normal(size=(N, D))
+    expected = theirs(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(ours.forward(x), expected, rtol=1e-12)
+    relu = MLP.from_config(config | {"activation": "relu"}, D, 3)
+    relu.load_state_dict(ours.state_dict())
+    assert not np.allclose(relu.forward(x), expected)
 
 
 def test_softmax_survives_huge_logits():

@@ -91,8 +91,8 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def process_group(device_type: str) -> Iterator[ProcessGroup]:
-    """This process's group, for the duration of a `with` block."""
+def process_group(device: str) -> Iterator[ProcessGroup]:
+    """This process's group for work on such a device, for the duration of a `with` block."""
     if not started_by_torchrun():
         yield SINGLE_PROCESS
         return
@@ -103,21 +103,21 @@ def process_group(device_type: str) -> Iterator[ProcessGroup]:
         # torchrun keeps the store over a restart, and with it the addresses of dead processes, for
         # which a new one may wait for ever (pytorch issue 135712). Hence a new prefix each time.
         store = dist.PrefixStore(f"attempt_{n_restarts()}", store)
-    dist.init_process_group(choose_backend(device_type), store=store, rank=rank, world_size=size)
+    dist.init_process_group(choose_backend(device), store=store, rank=rank, world_size=size)
     yield ProcessGroup(dist)
     dist.destroy_process_group()
 
 
-def choose_backend(device_type: str) -> str:
+def choose_backend(device: str) -> str:
     """What carries the gradients: NCCL between NVIDIA GPUs, gloo between CPUs.
 
     Raises:
         UsageError: processes cannot share work on such devices.
     """
     backends = {"cuda": "nccl", "cpu": "gloo"}
-    if device_type not in backends:
-        raise UsageError(f"--device: torchrun needs cuda or cpu, not {device_type}")
-    return backends[device_type]
+    if device not in backends:  # each process chooses a GPU of its own, so not cuda:N either
+        raise UsageError(f"--device: torchrun needs cuda or cpu, not {device}")
+    return backends[device]
 
 
 def started_by_torchrun() -> bool:
@@ -142,7 +142,7 @@ def is_main_process() -> bool:
 
 
 def choose_device(name: str) -> str:
-    """The type of device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
+    """The device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises:
         UsageError: the machine has no such device.
@@ -156,19 +156,20 @@ def choose_device(name: str) -> str:
     }
     if name == "auto":
         return next(device for device, present in available.items() if present)
-    if not available[name]:
+    kind, _, number = name.partition(":")
+    if not available[kind] or int(number or 0) >= max(1, torch.cuda.device_count()):
         present = ", ".join(d for d, there in available.items() if there)
         raise UsageError(f"--device: this machine has no {name}; choose from auto, {present}")
     return name
 
 
-def own_device(device_type: str) -> "torch.device":
+def own_device(name: str) -> "torch.device":
     """This process's device: under torchrun each process of a machine has a GPU of its own."""
     import torch
 
-    if device_type == "cuda":
+    if name == "cuda":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device(device_type)
+    return torch.device(name)
 
 
 def choose_threads(multiply_adds: int) -> None:
@@ -183,7 +184,7 @@ def choose_threads(multiply_adds: int) -> None:
         torch.set_num_threads(1)
 
 
-def choose_precision(name: str, device_type: str) -> str:
+def choose_precision(name: str, device: str) -> str:
     """The number format for the products of a net; `auto` is bfloat16 where it is fast.
 
     bfloat16 has float32's range and 8 bits of precision. Weights, sums and the optimiser stay in
@@ -193,21 +194,21 @@ def choose_precision(name: str, device_type: str) -> str:
         UsageError: bfloat16 on a device that would have to emulate it, many times slower.
     """
     if name == "auto":
-        return "bfloat16" if has_bfloat16(device_type) else "float32"
-    if name == "bfloat16" and not has_bfloat16(device_type):
+        return "bfloat16" if has_bfloat16(device) else "float32"
+    if name == "bfloat16" and not has_bfloat16(device):
         raise UsageError(
-            f"--precision: this {device_type} has no bfloat16 units; choose auto or float32"
+            f"--precision: this {device} has no bfloat16 units; choose auto or float32"
         )
     return name
 
 
-def has_bfloat16(device_type: str) -> bool:
+def has_bfloat16(device: str) -> bool:
     """Whether the device multiplies bfloat16 matrices in hardware."""
     import torch
 
-    if device_type == "cuda":
+    if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device_type == "cpu":  # older versions of PyTorch lack one of these functions
+    if device == "cpu":  # older versions of PyTorch lack one of these functions
         asked = (
             getattr(torch.cpu, f"_is_{x}_supported", bool) for x in ("avx512_bf16", "amx_tile")
         )

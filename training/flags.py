@@ -1,6 +1,7 @@
 """The flags that all train scripts share, their checks, and defaults that a recipe sets."""
 
 import argparse
+import difflib
 import math
 import re
 import sys
@@ -30,7 +31,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """Print one line on stderr and exit with code 2."""
+        """Print one line on stderr, with the flag that may be meant, and exit with code 2."""
+        unknown = re.match(r"unrecognized arguments: (--\w+)", message)
+        if unknown and (near := difflib.get_close_matches(unknown[1], self._option_string_actions)):
+            message += f" (did you mean {near[0]}?)"
         print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
@@ -65,7 +69,7 @@ def parse_with_recipe(
     parser.set_defaults(**defaults)
     args = parser.parse_args(argv)
     given = {_with_underscores(a).partition("=")[0] for a in argv}
-    if vars(args).get("max_steps") and "--max_epochs" not in given:
+    if vars(args).get("max_steps") and not given & {"--max_epochs", "--epochs"}:
         args.max_epochs = None  # the recipe's epochs do not cut short the steps asked for
     return args
 
@@ -127,6 +131,15 @@ def on_off(text: str) -> bool:
     return text == "on"
 
 
+def device(text: str) -> str:
+    """Parse the name of a device: auto, cpu, cuda, cuda:N or mps, in any case."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", text.lower()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed; choose from auto, cpu, cuda, cuda:N, mps"
+        )
+    return text.lower()
+
+
 def folder(text: str) -> Path:
     """Parse the name of a folder; `~` is the home folder."""
     if not text:
@@ -141,10 +154,12 @@ def flag_adder(parser: Parser, title: str) -> Callable[..., None]:
     """A function that adds a flag to a titled group; its help ends with the flag's default."""
     group = parser.add_argument_group(title)
 
-    def add(flag: str, *, help: str, **kwargs: Any) -> None:
+    def add(*flags: str, help: str, **kwargs: Any) -> None:
+        if isinstance(kwargs.get("choices", (0,))[0], str):
+            kwargs["type"] = str.lower  # `--optimizer Adam` is as good
         if "default:" not in help and "action" not in kwargs:
             help += " (default: %(default)s)"
-        group.add_argument(flag, help=help, **kwargs)
+        group.add_argument(*flags, help=help, **kwargs)
 
     return add
 
@@ -200,14 +215,16 @@ def add_training_flags(add: Callable[..., None], *, stream: bool = False) -> Non
         stream: the data have no end, so there are no epochs to count.
     """
     steps = number(int, 1)
-    add("--learning_rate", type=number(float, 0, above=True), metavar="X", help="learning rate")
+    add("--learning_rate", "--lr", type=number(float, 0, above=True), metavar="X",
+        help="learning rate")
     add("--schedule", choices=SCHEDULES, help="learning rate over the steps")
     if stream:
         add("--train_steps", type=steps, metavar="N", help="weight updates")
         add("--batch_size", type=steps, metavar="N", help="sequences a step")
         add("--eval_freq", type=steps, metavar="N", help="steps between evaluations")
     else:
-        add("--max_epochs", type=steps, metavar="N", help="passes over the training set")
+        add("--max_epochs", "--epochs", type=steps, metavar="N",
+            help="passes over the training set")
         add("--max_steps", type=steps, metavar="N",
             help="weight updates, not epochs (default: as many as --max_epochs has); with "
             "--max_epochs as well, whichever is reached first ends the run")
@@ -223,7 +240,7 @@ def add_training_flags(add: Callable[..., None], *, stream: bool = False) -> Non
 
 def add_run_flags(add: Callable[..., None]) -> None:
     """Device, seed, folder, resumption and messages of a run."""
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+    add("--device", type=device, default="auto", metavar="auto|cpu|cuda|cuda:N|mps",
         help="where PyTorch computes")
     add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
         help="of everything random: data, initial weights, batches")
