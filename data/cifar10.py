@@ -11,6 +11,7 @@ import socket
 import sys
 import tarfile
 import tempfile
+import warnings
 from http.client import HTTPException
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def _read_archive(archive: Path) -> Arrays:
 
 def _extract(archive: Path, folder: Path) -> None:
     """Extract the batches, and nothing else, from wherever they are in the archive."""
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
             member.name = os.path.basename(member.name)
             if member.isfile() and member.name in BATCHES and member.size <= MAX_BATCH_BYTES:
@@ -237,10 +238,12 @@ def _load_pixels(path: str) -> np.ndarray:
     if not os.path.isfile(path):
         raise DataError(f"{path}: is not a regular file")
     try:
-        with Image.open(path) as image:
-            if image.size == (32, 32) and not image.mode.startswith(("I", "F")):
-                return np.asarray(image.convert("RGB"))
-            found = "{}x{}".format(*image.size) + f" pixels, mode {image.mode}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about a picture of very many pixels
+            with Image.open(path) as image:
+                if image.size == (32, 32) and not image.mode.startswith(("I", "F")):
+                    return np.asarray(image.convert("RGB"))
+                found = "{}x{}".format(*image.size) + f" pixels, mode {image.mode}"
     except Exception as error:  # a broken image can raise nearly anything
         raise DataError(f"{path}: not a readable image") from error
     raise DataError(f"{path}: is {found}; expected 32x32 pixels of 8 bits a channel")

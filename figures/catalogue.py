@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import drawings as draw
@@ -13,6 +12,7 @@ from figures.claims import REACHED, bayes_accuracy_of, steps_to_reach
 from figures.experiments import EXPERIMENTS, Experiment, Group
 from figures.measurements import CNN_IMAGES
 from training.cli import format_duration
+from training.plotting import Figure
 
 LINES = "Lines are means over the seeds, bands their range"
 CURVES = "loss and accuracy on 5,000 training images (not augmented) and on the test set."

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from data import load_dataset
 from data.images import PADDING
@@ -18,6 +16,8 @@ from training.plotting import (
     COLOURS,
     SPLIT_COLOURS,
     SPLIT_LINES,
+    Axes,
+    Figure,
     band,
     column,
     draw_run,

@@ -68,7 +68,7 @@ def texts(records: Records) -> tuple[dict[str, str], dict[str, str]]:
 # fmt: off
 def build_parser(names: Sequence[str]) -> Parser:
     """All flags."""
-    parser = Parser(prog="regenerate.py", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="regenerate.py", description=__doc__)
     add = parser.add_argument
     add("--only", nargs="+", choices=names, metavar="N", help=f"figures to draw: {' '.join(names)}")
     add("--retrain", nargs="*", choices=[*names, "all"], metavar="N",

@@ -12,16 +12,22 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
 from data import load_dataset
 from part1_mlp.mlp_numpy import MLP
 from training import UsageError
 from training.cli import run_cli
 from training.flags import plot_parser
-from training.plotting import COLOURS, draw_curves, new_figure, save_figure, style
+from training.plotting import (
+    COLOURS,
+    Axes,
+    Figure,
+    LinearSegmentedColormap,
+    draw_curves,
+    new_figure,
+    save_figure,
+    style,
+)
 from training.runs import RunRecord, load_best, read_run
 
 GRID_POINTS = 300  # a side, of the grid on which a decision boundary is drawn
@@ -110,7 +116,7 @@ def _pytorch_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
 
 def main() -> int:
     """Draw the figures of the given runs; returns the exit code."""
-    args = plot_parser(__doc__.split("\n\n")[0]).parse_args()
+    args = plot_parser(__doc__).parse_args()
     runs = [read_run(path) for path in args.runs]
     for run in runs:
         if "dnn_hidden_units" not in run.config:

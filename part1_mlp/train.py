@@ -50,11 +50,11 @@ def recipe_flags() -> Parser:
 
 def build_parser(parent: Parser) -> Parser:
     """All flags."""
-    parser = Parser(prog="train.py", description=__doc__.split("\n\n")[0], parents=[parent])
+    parser = Parser(prog="train.py", description=__doc__, parents=[parent])
     add = flag_adder(parser, "data")
     add("--n_samples", type=number(int, 10, 10**7), metavar="N",
         help="samples in all, a fifth each for validation and test (default: 5000); cifar10: "
-        "training images to keep (default: all)")
+        "training images to keep, and at most as many test images (default: all)")
     add("--noise", type=number(float, 0), metavar="X",
         help="toy sets: standard deviation of the noise (default: moons 0.2, circles 0.1)")
     flags.add_cifar10_flags(add)

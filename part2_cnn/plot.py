@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,7 +17,7 @@ from data.images import class_probabilities
 from part2_cnn.model import CNN
 from training.cli import run_cli
 from training.flags import folder, plot_parser
-from training.plotting import draw_curves, new_figure, save_figure, style
+from training.plotting import Figure, draw_curves, new_figure, save_figure, style
 from training.runs import RunRecord, load_best, read_run
 
 MISTAKE_ROWS, MISTAKE_COLUMNS = 4, 6
@@ -97,7 +96,7 @@ def _draw_net(run: RunRecord, data_dir: Path | None) -> dict[str, Figure]:
 
 def main() -> int:
     """Draw the figures of the given runs; returns the exit code."""
-    parser = plot_parser(__doc__.split("\n\n")[0])
+    parser = plot_parser(__doc__)
     parser.add_argument("--data_dir", type=folder, metavar="DIR",
         help="where CIFAR-10 lies (default: as in the run)")  # fmt: skip
     args = parser.parse_args()

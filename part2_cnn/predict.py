@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,7 +20,7 @@ from part2_cnn.model import CNN
 from training import UsageError
 from training.cli import run_cli
 from training.flags import Parser, folder, number
-from training.plotting import COLOURS, new_figure, save_figure, style
+from training.plotting import COLOURS, Figure, new_figure, save_figure, style
 from training.runs import load_best, read_run
 
 SIZE = 32  # pixels a side of the training images
@@ -109,7 +108,7 @@ def draw_predictions(
 
 def main() -> int:
     """Print and draw the class probabilities of each picture; returns the exit code."""
-    parser = Parser(prog="predict.py", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="predict.py", description=__doc__)
     add = parser.add_argument
     # fmt: off
     add("pictures", nargs="+", type=Path, metavar="PICTURE", help="an image file of any size")

@@ -36,11 +36,12 @@ EVALUATION_CHUNK = 125  # images: the first block's output then takes 33 MB
 # fmt: off
 def build_parser(recipe_flags: Parser) -> Parser:
     """All flags."""
-    parser = Parser(prog="train.py", description=__doc__.split("\n\n")[0], parents=[recipe_flags])
+    parser = Parser(prog="train.py", description=__doc__, parents=[recipe_flags])
     add = flag_adder(parser, "data")
     add("--dataset", choices=("cifar10",), default="cifar10", help="data set")
     add("--n_samples", type=number(int, 10), metavar="N",
-        help="training images to keep, a tenth of them for validation (default: all)")
+        help="training images to keep, a tenth of them for validation, and at most as many test "
+        "images (default: all)")
     flags.add_cifar10_flags(add)
     add("--image_sizes", type=counts, metavar="N,N,...",
         help="progressive resizing: pixels a side that training images are scaled to, each for an "

@@ -14,19 +14,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import matplotlib
 import torch
 import torch.nn.functional as F
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from data.palindromes import N_DIGITS, draw_palindromes
 from part3_rnn.model import VanillaRNN, net_from_config
 from training import UsageError
 from training.cli import run_cli
 from training.flags import plot_parser
-from training.plotting import COLOURS, draw_curves, new_figure, save_figure, style
+from training.plotting import (
+    COLOURS,
+    Axes,
+    Figure,
+    MaxNLocator,
+    draw_curves,
+    matplotlib,
+    new_figure,
+    save_figure,
+    style,
+)
 from training.runs import RunRecord, load_best, read_run
 
 GRADIENT_SEQUENCES = 500
@@ -172,7 +178,7 @@ def draw_trajectories(net: VanillaRNN) -> Figure:
 
 def main() -> int:
     """Draw the figures of the given runs; returns the exit code."""
-    args = plot_parser(__doc__.split("\n\n")[0]).parse_args()
+    args = plot_parser(__doc__).parse_args()
     runs = [read_run(path) for path in args.runs]
     for run in runs:
         if "input_length" not in run.config:

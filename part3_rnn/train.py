@@ -43,7 +43,7 @@ def recipe_flags() -> Parser:
 
 def build_parser(parent: Parser) -> Parser:
     """All flags."""
-    parser = Parser(prog="train.py", description=__doc__.split("\n\n")[0], parents=[parent])
+    parser = Parser(prog="train.py", description=__doc__, parents=[parent])
     add = flag_adder(parser, "data")
     add("--input_length", type=number(int, 1), default=5, metavar="T",
         help="digits to read, of palindromes of T + 1")

@@ -142,7 +142,9 @@ def test_splits_are_disjoint_and_whole_and_depend_on_the_seed(images):
 
 def test_n_samples_counts_the_training_images_with_validation(images):
     few = load_dataset("cifar10", data_dir=images, n_samples=50)
-    assert (len(few.x_train), len(few.x_val), len(few.x_test)) == (45, 5, 20)
+    assert (len(few.x_train), len(few.x_val), len(few.x_test)) == (45, 5, 20)  # it has 20 in all
+    fewer = load_dataset("cifar10", data_dir=images, n_samples=10)
+    assert (len(fewer.x_train), len(fewer.x_val), len(fewer.x_test)) == (9, 1, 10)
     for n in (9, 101):
         with pytest.raises(DataError, match=f"--n_samples: {n} .* from 10 to 100"):
             load_dataset("cifar10", data_dir=images, n_samples=n)

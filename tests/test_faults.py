@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,15 @@ from training.runs import HISTORY_COLUMNS, read_history
 
 NUMPY = ["NumPy MLP"]
 OTHERS = [trainer for trainer in TRAINERS if trainer not in NUMPY]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in `python -m tests.faults`; a run records its threads, and a resumption compares them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def assert_survived(tally: Tally) -> None:

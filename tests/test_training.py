@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -539,3 +540,80 @@ def test_memory_that_cannot_be_had_is_one_line(run_main, tmp_path):
     assert (code, err.count("\n")) == (1, 1)
     assert "out of memory" in err
     assert not (tmp_path / "run").exists()
+
+
+# --- Shells and notebooks -------------------------------------------------------------------------
+
+
+def run_python(*arguments: str, **settings) -> subprocess.CompletedProcess:
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, **settings
+    )
+
+
+def test_a_resumption_with_other_threads_is_told(run_main, tmp_path):
+    flags = ("--model", "pytorch", *SHORT, "--run_dir", tmp_path / "run")
+    run_main(train.main, "train.py", *flags)
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"threads": 1', '"threads": 64'))
+    (tmp_path / "run" / "result.json").unlink()
+    code, _, err = run_main(train.main, "train.py", *flags, "--resume")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "threads 64, now 1" in err
+
+
+@pytest.mark.parametrize("script", ["part1_mlp/train.py", "part1_mlp/plot.py"])
+def test_help_without_docstrings(script):
+    assert run_python("-OO", script, "--help").returncode == 0
+
+
+def test_a_thread_may_train(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "sys.argv", ["train.py", *map(str, SHORT), "--run_dir", str(tmp_path / "r")]
+    )
+    thread = threading.Thread(target=train.main)
+    thread.start()
+    thread.join()
+    assert read_run(tmp_path / "r").result["stopped_by"] == "max_epochs"
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path):
+    folder = tmp_path / "\N{GREEK SMALL LETTER ALPHA}"
+    flags = ("--n_samples", "100", "--max_epochs", "1", "--run_dir", str(folder))
+    done = run_python("part1_mlp/train.py", *flags, env=os.environ | {"PYTHONIOENCODING": "cp1252"})
+    assert done.returncode == 0
+    assert r"\u03b1" in done.stdout
+    assert (folder / "result.json").exists()
+
+
+def test_a_scheduler_that_sets_world_size_is_no_torchrun(tmp_path):
+    flags = ("--n_samples", "100", "--max_epochs", "1", "--run_dir", str(tmp_path / "run"))
+    variables = os.environ | {"WORLD_SIZE": "2", "RANK": "1"}
+    done = run_python("part1_mlp/train.py", *flags, env=variables)
+    assert done.returncode == 0
+    assert "test accuracy" in done.stdout
+
+
+def test_a_notebooks_backend_and_matplotlibrc_change_no_byte(run_main, tmp_path):
+    run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path / "run")
+    pictures = []
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.facecolor: red\n")
+    for variables in (
+        {},
+        {"MPLBACKEND": "module://no_such_notebook.backend"},
+        {"MATPLOTLIBRC": str(tmp_path)},
+    ):
+        done = run_python("part1_mlp/plot.py", str(tmp_path / "run"), env=os.environ | variables)
+        assert (done.returncode, done.stderr) == (0, "")
+        pictures.append((tmp_path / "run" / "curves.png").read_bytes())
+    assert pictures[0] == pictures[1] == pictures[2]
+
+
+def test_importing_a_plot_module_leaves_the_backend_alone():
+    code = (
+        "import matplotlib; matplotlib.use('svg'); from part1_mlp import plot; "
+        "assert matplotlib.get_backend().lower() == 'svg'; "
+        "assert 'matplotlib.pyplot' not in __import__('sys').modules"
+    )
+    assert run_python("-c", code).returncode == 0

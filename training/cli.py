@@ -1,6 +1,7 @@
 """What happens around a training run: its folder, resumption, the last line, errors, exit codes."""
 
 import argparse
+import io
 import math
 import os
 import platform
@@ -72,17 +73,21 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
     config = {"script": script} | {name: _plain(v) for name, v in sorted(vars(args).items())}
     keep = {"resume": args.resume, "overwrite": args.overwrite}
 
-    def check() -> None:
+    def check() -> dict | None:
         run_folder.check(**keep)
-        if args.resume and (earlier := run_folder.config()):
+        earlier = run_folder.config() if args.resume else None
+        if earlier:
             check_same_run(earlier, config, path)
+        return earlier
 
     def start() -> dict | None:
         run_folder.open(**keep)
-        run_folder.write_config(config | {"environment": environment(args)})
+        now = environment(args)
+        warn_of_changes((earlier or {}).get("environment") or {}, now)
+        run_folder.write_config(config | {"environment": now})
         return run_folder.result()
 
-    group.on_main(check)
+    earlier = group.on_main(check)
     trainer = Trainer(*build(args), args, run_folder, group)
     try:
         result = group.on_main(start)
@@ -168,6 +173,15 @@ def check_same_run(earlier: dict, config: dict, path: Path) -> None:
             )
 
 
+def warn_of_changes(earlier: dict, now: dict) -> None:
+    """Say that the last bits may differ after a resumption with other versions or threads."""
+    changed = [name for name, value in now.items() if earlier.get(name) not in (value, None)]
+    if changed:
+        details = ", ".join(f"{name} {earlier[name]}, now {now[name]}" for name in changed)
+        print(f"resumed in another environment ({details}): the last bits may differ from an "
+              "undisturbed run's", file=sys.stderr)  # fmt: skip
+
+
 def environment(args: argparse.Namespace) -> dict:
     """Versions and hardware that a run uses; PyTorch's only where it is loaded."""
     torch = sys.modules.get("torch")
@@ -191,6 +205,9 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
 
     The code is 2 after wrong input, 1 if the machine failed, 128 + its number after a signal.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that a terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
     except KeyboardInterrupt as interrupt:
@@ -200,7 +217,7 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
     except (StorageError, OSError) as error:
         _exit_with(str(error), EXIT_FAILED)
     except (MemoryError, RuntimeError) as error:  # PyTorch's allocators raise RuntimeErrors
-        if isinstance(error, RuntimeError) and not re.search("memory", str(error)):
+        if isinstance(error, RuntimeError) and not re.search("memory|overflow", str(error)):
             raise
         _exit_with(f"out of memory ({str(error).splitlines()[0]})", EXIT_FAILED)
 

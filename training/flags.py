@@ -22,13 +22,18 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with one-line errors; a hyphen may stand for each underscore."""
+    """An argument parser with one-line errors; a hyphen may stand for each underscore.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        description: a docstring, of which `--help` shows the first paragraph; None under `-OO`.
+    """
+
+    def __init__(self, *, description: str | None = None, **kwargs: Any) -> None:
         def formatter(prog: str) -> argparse.HelpFormatter:
             return argparse.HelpFormatter(prog, max_help_position=34, width=100)
 
-        super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
+        kwargs |= {"allow_abbrev": False, "formatter_class": formatter}
+        super().__init__(description=(description or "").split("\n\n")[0], **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr, with the flag that may be meant, and exit with code 2."""
@@ -41,6 +46,8 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None):
         """Parse, with `--max-epochs` meaning `--max_epochs`."""
         args = sys.argv[1:] if args is None else args
+        if empty := [a for a in args if a.endswith("=--")]:  # for which argparse gives []
+            self.error(f"argument {empty[0][:-3]}: '--' is not allowed")
         return super().parse_known_args([_with_underscores(a) for a in args], namespace)
 
 
@@ -258,7 +265,7 @@ def add_run_flags(add: Callable[..., None]) -> None:
     add("--quiet", action="store_true", help="no progress bar")
 
 
-def plot_parser(description: str) -> Parser:
+def plot_parser(description: str | None) -> Parser:
     """The flags of every plot script: runs, and a folder for the figures."""
     parser = Parser(prog="plot.py", description=description)
     add = flag_adder(parser, "figures")

@@ -1,14 +1,26 @@
-"""The look of every figure, and saving it so that redrawing changes no byte."""
+"""The look of every figure, and saving it so that redrawing changes no byte.
 
+Other modules take Matplotlib's classes from here, so that it is imported in one place.
+"""
+
+import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+# A notebook's shell command inherits a backend, module://NAME, which only the notebook may have.
+backend = os.environ.get("MPLBACKEND", "").partition("module://")[2].partition(".")[0]
+if backend and importlib.util.find_spec(backend) is None:
+    del os.environ["MPLBACKEND"]
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator as MaxNLocator
 
 from training import UsageError
 from training.runs import RunRecord
