@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures test test-all benchmark faults clean
+.PHONY: figures test test-all mutants benchmark faults clean
 
 figures: $(VENV)/installed  ## train the toy nets, draw every figure into runs/figures/
 	$(BIN)/python figures/regenerate.py --retrain 2 3
@@ -13,6 +13,10 @@ test: $(VENV)/installed  ## the tests
 
 test-all: test  ## and those marked slow
 	$(BIN)/python -m pytest -n 2 -m slow
+
+mutants: $(VENV)/installed  ## mutation testing of the tests; half an hour
+	$(BIN)/python -m pip install --quiet pytest-cov
+	$(BIN)/python -m tests.mutants
 
 benchmark: $(VENV)/installed  ## the speeds in docs/speed.md; nothing else should be running
 	$(BIN)/python tests/benchmarks/part1.py

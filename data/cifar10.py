@@ -187,6 +187,8 @@ def _download(url: str) -> None:
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
+        with contextlib.suppress(OSError):
+            DEFAULT_DIR.rmdir()  # which fails unless nothing has come
 
 
 # --- Image folders --------------------------------------------------------------------------------

@@ -93,15 +93,15 @@ def _cnn_better(records: Records) -> Claim:
     whole = between_accuracies("the CNN's accuracy minus the MLP's", *means)
     groups = [records[f"{net}_short_augmented"] for net in ("cnn", "mlp_pytorch")]
     difference = groups[0].accuracies - groups[1].accuracies
-    short = over_seeds("the same after a few minutes", difference)
+    short = over_seeds("the same with short runs", difference)
     results = " and ".join(
         f"{g.accuracies.mean():.4f} (the {g.net}, {g.runs[0].result['epochs']:g} epochs)"
         for g in groups
     )
     discussion = (
         f"Recipe original: CNN {cnn.mean():.4f} ({len(cnn)} seed), MLP {mlp.mean():.4f} "
-        f"({len(mlp)} seeds); the interval is for {N_TEST:,} test images. Shortened to a few "
-        f"minutes, {len(difference)} seeds of each, paired by seed: {results}. Recipe best: "
+        f"({len(mlp)} seeds); the interval is for {N_TEST:,} test images. Short runs, "
+        f"{len(difference)} seeds of each, paired by seed: {results}. Recipe best: "
         f"{best[0]:.4f} and {best[1]:.4f}."
     )
     return Claim("C3", "The CNN beats the MLP on CIFAR-10", (whole, short), discussion)
@@ -155,9 +155,7 @@ def _shifts(records: Records) -> Claim:
         f"CNN goes from {cnn[0]:.4f} to {cnn[at]:.4f}, the MLP from {mlp[0]:.4f} to "
         f"{mlp[at]:.4f}; at 8 pixels the CNN has lost {cnn[0] - cnn[-1]:.4f}, the MLP "
         f"{mlp[0] - mlp[-1]:.4f}. Both were trained on random crops that move an image by up to "
-        f"{at} pixels. Short runs, {len(lost[0])} seeds of each net: {'; '.join(results)}. So the "
-        "convolutions do help beyond the shifts that training has shown; within these the MLP has "
-        "become robust too, and no difference is certain."
+        f"{at} pixels. Short runs, {len(lost[0])} seeds of each net: {'; '.join(results)}."
     )
     text = "The CNN is more robust to small translations of the image"
     return Claim("C5", text, tuple(effects), discussion)

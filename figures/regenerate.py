@@ -28,7 +28,8 @@ BENCHMARKS = {  # by the section that shows them
     f"speeds of part {n}": ROOT / "tests" / "benchmarks" / f"part{n}.json" for n in (1, 2, 3)
 }
 FAULTS = ROOT / "tests" / "faults" / "faults.json"
-SECTIONS = ("results", "faults", *BENCHMARKS)  # of README.md and docs/
+MUTANTS = ROOT / "tests" / "mutants.json"
+SECTIONS = ("results", "faults", "mutants", *BENCHMARKS)  # of README.md and docs/
 
 
 def draw(
@@ -60,6 +61,7 @@ def texts(records: Records) -> tuple[dict[str, str], dict[str, str]]:
     sections = {name: report.benchmark_table(path) for name, path in BENCHMARKS.items()}
     sections["results"] = report.readme_table(records)
     sections["faults"] = report.faults_table(FAULTS)
+    sections["mutants"] = report.mutants_summary(MUTANTS)
     page = report.report(records, claims, figures(), BENCHMARKS.values())
     names = "REPORT.md", "figures/output/results.json", "figures/output/results.tex"
     return sections, dict(zip(names, (page, *report.exports(records, claims)), strict=True))

@@ -163,6 +163,18 @@ def faults_table(path: Path) -> str:
     return markdown_table(("fault", "tried", "survived", ""), rows)
 
 
+def mutants_summary(path: Path) -> str:
+    """What the mutation testing found, as `tests.mutants` wrote it."""
+    found = read_json(path)
+    survivors = len(found["survived"]), len(found["equivalent"])
+    return (
+        f"Of {found['mutants']:,} mutants, drawn at random from {found['of']:,}, the tests noticed "
+        f"{found['found']:,} ({found['found'] / found['mutants']:.0%}). Of the others "
+        f"{survivors[1]} are equivalent: they change nothing that a test could see; {survivors[0]} "
+        "are gaps in the tests."
+    )
+
+
 # --- Files ----------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from part1_mlp.modules import (
     ELU,
+    NEG_SLOPE,
     LeakyReLU,
     Linear,
     ReLU,
@@ -23,7 +24,7 @@ EVALUATION_CHUNK = 2000  # samples at once: bounds the memory, not the result
 
 
 class MLP:
-    """Linear, ReLU, ..., linear: n_inputs -> n_hidden[0] -> ... -> n_classes.
+    """Linear, activation, ..., linear: n_inputs -> n_hidden[0] -> ... -> n_classes.
 
     Attributes:
         layers: the modules in order, `Linear` and an activation (by default `ReLU`) in turn.
@@ -38,7 +39,7 @@ class MLP:
         rng: np.random.Generator | None = None,
         init: str = "he",
         activation: str = "relu",
-        neg_slope: float = 0.01,
+        neg_slope: float = NEG_SLOPE,
         dtype: type = np.float64,
     ):
         make = {"relu": ReLU, "elu": ELU, "leaky_relu": partial(LeakyReLU, neg_slope)}[activation]
@@ -63,7 +64,7 @@ class MLP:
         """The net that a run's flags describe, its weights drawn from `rng`."""
         return cls(
             n_inputs, config["dnn_hidden_units"], n_classes, rng=rng, init=config["init"],
-            activation=config["activation"], neg_slope=config.get("neg_slope", 0.01),
+            activation=config["activation"], neg_slope=config.get("neg_slope", NEG_SLOPE),
             dtype=np.dtype(config["precision"]).type,
         )  # fmt: skip
 
@@ -208,7 +209,7 @@ class NumpyModel:
 
     @property
     def learning_rate(self) -> float:
-        """The optimiser's."""
+        """The optimiser's learning rate."""
         return self.optimizer.learning_rate
 
     @learning_rate.setter

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron as a PyTorch module, with optional dropout and batch normalisation."""
+"""The multi-layer perceptron in PyTorch, with optional dropout, batch normalisation, skips."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -7,13 +7,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from part1_mlp.modules import NEG_SLOPE
+
 ACTIVATIONS = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU,
 }  # fmt: skip
 
 
 class MLP(nn.Module):
-    """Linear, ReLU, ..., linear: n_inputs -> n_hidden[0] -> ... -> n_classes.
+    """Linear, activation, ..., linear: n_inputs -> n_hidden[0] -> ... -> n_classes.
 
     Args:
         dropout: probability with which a hidden activation is zeroed in training.
@@ -34,7 +36,7 @@ class MLP(nn.Module):
         batch_norm: bool = False,
         skip: bool = False,
         activation: str = "relu",
-        neg_slope: float = 0.01,
+        neg_slope: float = NEG_SLOPE,
     ):
         super().__init__()
         sizes = [n_inputs, *n_hidden]
@@ -49,7 +51,7 @@ class MLP(nn.Module):
     def from_config(cls, config: Mapping, n_inputs: int, n_classes: int) -> "MLP":
         """The net that a run's flags describe."""
         settings = {name: config[name] for name in ("dropout", "batch_norm", "skip", "activation")}
-        settings["neg_slope"] = config.get("neg_slope", 0.01)  # older runs have none
+        settings["neg_slope"] = config.get("neg_slope", NEG_SLOPE)  # older runs have none
         return cls(n_inputs, config["dnn_hidden_units"], n_classes, **settings)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+NEG_SLOPE = 0.01  # of a leaky ReLU below 0, unless another is given
 # weight (in_features, out_features) and bias (out_features,)
 Initial = tuple[np.ndarray, np.ndarray]
 
@@ -101,7 +102,7 @@ class ReLU:
 class LeakyReLU:
     """y = x where x > 0, else neg_slope * x (Maas, Hannun and Ng, 2013)."""
 
-    def __init__(self, neg_slope: float = 0.01):
+    def __init__(self, neg_slope: float = NEG_SLOPE):
         self.neg_slope = neg_slope
 
     def forward(self, x: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 python part1_mlp/train.py --model numpy --dataset moons
 python part1_mlp/train.py --model pytorch --dataset cifar10 --data_dir DIR
+
+The defaults of most flags are in part1_mlp/recipes.py.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from data import DATASETS, Dataset, load_dataset
 from data.batches import ArrayBatches
 from part1_mlp.mlp_numpy import MLP as NumpyMLP
 from part1_mlp.mlp_numpy import SGD, NumpyModel
-from part1_mlp.modules import INITIALISERS
+from part1_mlp.modules import INITIALISERS, NEG_SLOPE
 from part1_mlp.recipes import recipe
 from training import UsageError, flags
 from training.cli import run_cli, run_training
@@ -25,8 +27,8 @@ from training.flags import Parser, counts, flag_adder, number, on_off, or_word
 from training.trainer import Batches, Trainable
 
 SCRIPT = "part1_mlp/train.py"
-DRY_RUN_SAMPLES = 32  # where the batch is the whole set
-# What only one model or data set has, and the value that leaves it off.
+DRY_RUN_SAMPLES = 32  # of a dry run with --batch_size full
+# Flags for PyTorch alone, or for images alone, and the value that switches each off.
 PYTORCH_ONLY = {
     "dropout": 0.0,
     "batch_norm": False,
@@ -73,7 +75,7 @@ def build_parser(parent: Parser) -> Parser:
         help="pytorch: skip connections between hidden layers of equal width")
     add("--activation", choices=("relu", "leaky_relu", "elu", "gelu", "silu"),
         help="activation of the hidden layers; gelu and silu: pytorch alone")
-    add("--neg_slope", type=number(float, 0), default=0.01, metavar="X",
+    add("--neg_slope", type=number(float, 0), default=NEG_SLOPE, metavar="X",
         help="slope of leaky_relu below 0")
     add = flag_adder(parser, "optimiser and regularisation (numpy: sgd, momentum, weight decay)")
     flags.add_optimiser_flags(add)
@@ -88,7 +90,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the flags and refuse what does not go together.
 
     Raises:
-        UsageError: a flag needs another model or data set.
+        UsageError: a flag needs another model, data set or optimiser, or the device is missing.
     """
     args = flags.parse_with_recipe(build_parser, recipe_flags(), _recipe, argv)
     if args.model == "numpy":
@@ -108,6 +110,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             raise UsageError("--precision: mps has no float64; choose float32")
     if args.dataset != "cifar10":
         _refuse_unless(args, IMAGES_ONLY, "is for --dataset cifar10")
+    if args.neg_slope != NEG_SLOPE and args.activation != "leaky_relu":
+        raise UsageError("--neg_slope is for --activation leaky_relu")
     flags.check_momentum(args)
     return args
 
@@ -132,7 +136,7 @@ def build(args: argparse.Namespace) -> tuple[Trainable, Batches]:
         args.dataset, seed=args.seed, n_samples=args.n_samples, noise=args.noise,
         data_dir=args.data_dir, cifar10_url=args.cifar10_url,
     )  # fmt: skip
-    sizes = args.batch_size
+    sizes = args.batch_size  # "full" or a tuple
     if args.dry_run:
         dataset = dataset.head(DRY_RUN_SAMPLES if sizes == "full" else sizes[0])
         sizes = "full"
@@ -187,7 +191,7 @@ def _build_pytorch(
 
     def to_device(x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         x = torch.from_numpy(x)
-        if x.is_floating_point():  # points; images stay uint8. MPS has no float64 to be cast there
+        if x.is_floating_point():  # points: cast here, for MPS has no float64
             x = x.to(dtype)
         return x.to(device), torch.from_numpy(y).to(device)
 
@@ -238,7 +242,7 @@ def run_name(args: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    """Train one net for each seed; returns the exit code."""
+    """Train one net for each seed: `run_training` calls `build` and `Trainer.fit`."""
     return run_training(parse(), SCRIPT, run_name, build)
 
 

@@ -81,7 +81,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UsageError(
             f"--image_sizes: the net halves an image three times; give {SMALLEST_IMAGE} or more"
         )
-    if args.compile and not shutil.which("c++") and args.device != "cuda":
+    if args.compile and not shutil.which("c++") and not args.device.startswith("cuda"):
         raise UsageError("--compile: this machine has no C++ compiler")
     return args
 
@@ -122,6 +122,7 @@ def build(
         mixup=args.mixup, average_decay=args.average_decay, views=views, resize=resize,
         precision=getattr(torch, args.precision), evaluation_chunk=EVALUATION_CHUNK, group=group,
     )  # fmt: skip
+    model.image_size = args.image_sizes[0]  # of the evaluation before the first step
     return model, batches
 
 

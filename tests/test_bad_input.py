@@ -72,6 +72,7 @@ def test_values_out_of_range_or_type(flag, value, refused):
         (("--batch_norm", "on"), "--batch_norm"),
         (("--skip", "on"), "--skip"),
         (("--activation", "gelu"), "--activation"),
+        (("--neg_slope", "0.3"), "--neg_slope"),
         (("--mixup", "1"), "--mixup"),
         (("--label_smoothing", "0.1"), "--label_smoothing"),
         (("--average_decay", "0.9"), "--average_decay"),

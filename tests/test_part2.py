@@ -694,3 +694,13 @@ def test_runs_of_another_part_are_refused(refused, trained, tmp_path):
         refused(main, *flags, words="config.json: the key 'winograd' is missing")
     assert not list(folder.glob("*.png"))
     refused(predict.main, "--run", tmp_path / "absent", "x.png", words="is not a run folder")
+
+
+def test_before_the_first_step_images_have_the_size_of_the_first_batch(tiny_cifar10):
+    args = train.parse(["--data_dir", str(tiny_cifar10), "--image_sizes", "8,16"])
+    model, batches = train.build(args)
+    seen = []
+    model.net.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].shape[-1]))
+    model.evaluate("val")
+    model.train_step(*next(batches.epoch(0)))
+    assert set(seen) == {8}

@@ -19,12 +19,11 @@ from data import DataError
 from training import DivergedError, Interrupted, StorageError, UsageError
 from training.distributed import SINGLE_PROCESS, ProcessGroup, is_main_process, n_restarts
 from training.flags import EXIT_USAGE, one_line
-from training.runs import RunFolder
+from training.runs import IDENTIFYING_FLAGS, RunFolder
 from training.trainer import LENGTH_FLAGS, Batches, Trainable, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
-IDENTIFYING_FLAGS = ("model", "dataset", "recipe", "seed")  # named first when two runs differ
 # What may differ between a run and its resumption without changing a single weight.
 RESUMABLE_FLAGS = frozenset(
     ("run_dir", "resume", "overwrite", "quiet", "data_dir", "cifar10_url", "checkpoint_seconds")
@@ -161,7 +160,7 @@ def check_same_run(earlier: dict, config: dict, path: Path) -> None:
     free = set(RESUMABLE_FLAGS)
     sizes = [config.get(name) for name in ("batch_size", "image_sizes")]
     growing = any(isinstance(size, list) and len(size) > 1 for size in sizes)
-    if config["schedule"] == "constant" and not growing:  # a longer run begins with the same steps
+    if config["schedule"] == "constant" and not growing:  # a longer run takes the same first steps
         free |= set(LENGTH_FLAGS)
     for name in sorted(config, key=lambda name: name not in IDENTIFYING_FLAGS):
         # Earlier versions recorded `auto` in place of the device and the precision used.

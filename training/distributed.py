@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the NumPy MLP runs without PyTorch
 
 T = TypeVar("T")
 
-# A matrix product of fewer multiply-adds is over before a second thread has woken up.
+# With fewer multiply-adds in a matrix product a second thread costs more than it saves.
 SINGLE_THREAD_BELOW = 500_000
 
 
@@ -137,7 +137,7 @@ def n_restarts() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this process may print for all, known even before the group exists."""
+    """Whether this process may print for all; available before the group exists."""
     return not started_by_torchrun() or os.environ.get("RANK", "0") == "0"
 
 

@@ -13,9 +13,9 @@ from training import UsageError
 from training.trainer import SCHEDULES
 
 EXIT_USAGE = 2
-LARGEST = 10**9  # whole number, and a million times the largest that makes sense
+LARGEST = 10**9  # whole number that a flag takes
 LARGEST_REAL = 1e6
-MAX_COUNTS = 1000  # numbers in a list of them
+MAX_COUNTS = 1000  # most numbers in a list
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 
 # --- Parsing --------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def recipe_parser() -> Parser:
 def add_cifar10_flags(add: Callable[..., None]) -> None:
     """Where CIFAR-10 comes from, and what is done to its images."""
     add("--data_dir", type=folder, metavar="DIR",
-        help="where CIFAR-10 lies (default: $CIFAR10_DIR, then data/cifar10/, then download)")
+        help="folder that holds CIFAR-10 (default: $CIFAR10_DIR, data/cifar10/, or a download)")
     add("--cifar10_url", metavar="URL",
         help="a mirror to download the archive from (default: the original server)")
     add("--augment", type=on_off, metavar="on|off",
@@ -201,7 +201,7 @@ def add_optimiser_flags(
     more = "; muon: orthogonal steps for convolution filters, AdamW for the rest"
     add("--optimizer", choices=optimizers, help="optimiser" + more * ("muon" in optimizers))
     add("--momentum", type=number(float, 0, 0.999), metavar="X",
-        help="momentum of all but adam and adamw")
+        help="momentum of sgd, rmsprop and muon")
     add("--weight_decay", type=number(float, 0), metavar="X", help="weight decay")
 
 

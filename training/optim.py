@@ -65,8 +65,8 @@ class SGD:
         self.param_groups = [{"lr": lr, "momentum": momentum, "weight_decay": weight_decay}]
         self.buffers: dict[str, list[torch.Tensor]] = {}  # by name, one a parameter
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 

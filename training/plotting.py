@@ -1,4 +1,4 @@
-"""The look of every figure, and saving it so that redrawing changes no byte.
+"""The style of every figure, and saving it so that redrawing changes no byte.
 
 Other modules take Matplotlib's classes from here, so that it is imported in one place.
 """
@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator as MaxNLocator
 
 from training import UsageError
-from training.runs import RunRecord
+from training.runs import IDENTIFYING_FLAGS, RunRecord
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart (Wong, 2011).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -45,7 +45,6 @@ STYLE = {
     "svg.hashsalt": "figures",
 }
 FORMATS = ("png", "pdf")
-CONFIG_IN_LABELS = ("model", "dataset", "recipe", "seed")
 
 
 @contextmanager
@@ -169,7 +168,7 @@ def _labels(runs: Sequence[RunRecord]) -> list[str]:
     """What tells the runs apart: their configurations where these differ, else their folders."""
     if len(runs) == 1:
         return [""]
-    differing = [n for n in CONFIG_IN_LABELS if len({str(r.config.get(n)) for r in runs}) > 1]
+    differing = [n for n in IDENTIFYING_FLAGS if len({str(r.config.get(n)) for r in runs}) > 1]
     labels = [
         " ".join(f"seed {r.config[n]}" if n == "seed" else str(r.config.get(n)) for n in differing)
         for r in runs

@@ -33,6 +33,7 @@ RESULT_KEYS = (
     "test_accuracy", "test_loss", "best_epoch", "epochs", "steps", "seconds", "seed", "parameters",
     "stopped_by",
 )  # fmt: skip
+IDENTIFYING_FLAGS = ("model", "dataset", "recipe", "seed")  # named first where runs differ
 CONFIG, HISTORY, RESULT = "config.json", "history.csv", "result.json"
 CHECKPOINTS = ("checkpoint.npz", "checkpoint.pt")
 TEMPORARY = ".part"  # suffix of a file that is being written

@@ -80,13 +80,15 @@ class TorchModel:
 
     @property
     def learning_rate(self) -> float:
-        """The optimiser's."""
+        """The optimiser's learning rate."""
         return self.optimizer.param_groups[0]["lr"]
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = value * group.get("lr_share", 1.0)
+            group["lr"] = value * group.get(
+                "lr_share", 1.0
+            )  # Muon's second group has a smaller one
 
     def train_step(self, x: torch.Tensor, y: torch.Tensor, weight: float = 1.0) -> None:
         """One step on prepared inputs (N, ...) and labels (N,), the loss multiplied by `weight`."""
@@ -94,7 +96,7 @@ class TorchModel:
         loss = self.loss(x, y)
         if weight != 1.0:
             loss = loss * weight
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         if self.max_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)

@@ -1,7 +1,7 @@
 """The training loop: steps, evaluation, early stopping, checkpoints, resumption, signals.
 
-The loop sees its model only as a `Trainable` and its data only as `Batches`, so the same code
-trains the NumPy MLP, the PyTorch MLP, the CNN and the RNN.
+The loop uses the model only through `Trainable` and the data only through `Batches`, so the same
+code trains the NumPy MLP, the PyTorch MLP, the CNN and the RNN.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SPLITS = ("train", "val", "test")
 LENGTH_FLAGS = ("max_epochs", "max_steps", "train_steps")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 WARM_UP = 0.1  # share of the steps in which the learning rate of `one_cycle` rises
-STEPS_BETWEEN_CHECKS = 100  # that all weights are finite
+STEPS_BETWEEN_CHECKS = 100  # at which all weights must be finite
 ADVICE = "a lower --learning_rate may help"
 
 
@@ -123,10 +123,12 @@ class Trainer:
     """One training run. Under torchrun every process runs it; only the main process writes.
 
     Args:
+        model, batches: what is trained, on what.
         args: the parsed flags of a train script. Read here: the length (`max_epochs`, `max_steps`
             or `train_steps`), `eval_freq`, `learning_rate`, `schedule`, `patience`, `seed`,
             `checkpoint_seconds`, `quiet`, `dry_run` and, where there is one, `target_accuracy`.
         folder: where history, checkpoint and result are written.
+        group: the processes that train together.
         evaluate: used in place of `model.evaluate`, by tests and benchmarks.
 
     Attributes:
