@@ -697,7 +697,9 @@ def test_runs_of_another_part_are_refused(refused, trained, tmp_path):
 
 
 def test_before_the_first_step_images_have_the_size_of_the_first_batch(tiny_cifar10):
-    args = train.parse(["--data_dir", str(tiny_cifar10), "--image_sizes", "8,16"])
+    args = train.parse(
+        ["--data_dir", str(tiny_cifar10), "--image_sizes", "8,16", "--batch_size", "20"]
+    )
     model, batches = train.build(args)
     seen = []
     model.net.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].shape[-1]))
