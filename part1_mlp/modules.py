@@ -156,15 +156,29 @@ class CrossEntropy:
     """
 
     def forward(self, probabilities: np.ndarray, one_hot: np.ndarray) -> float:
-        """The mean loss of (N, C) probabilities; one of 0 counts as the smallest positive float."""
+        """The mean loss of (N, C) probabilities; one of 0 counts as the smallest positive float.
+
+        Raises:
+            ValueError: one_hot is not of shape (N, C), but integer labels, say.
+        """
+        self._check(probabilities, one_hot)
         floor = np.finfo(probabilities.dtype).tiny
         logs = np.log(np.maximum(probabilities, floor))
         return float(-(one_hot * logs).sum() / len(probabilities))
 
     def backward(self, probabilities: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
         """dL/dp = -one_hot / (N p), of shape (N, C)."""
+        self._check(probabilities, one_hot)
         floor = np.finfo(probabilities.dtype).tiny
         return -one_hot / (len(probabilities) * np.maximum(probabilities, floor))
+
+    @staticmethod
+    def _check(probabilities: np.ndarray, one_hot: np.ndarray) -> None:
+        if np.shape(one_hot) != probabilities.shape:
+            raise ValueError(
+                f"the targets must be one-hot (N, C) = {probabilities.shape}, not of shape "
+                f"{np.shape(one_hot)}; np.eye(C)[labels] makes them of integer labels"
+            )
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -121,6 +121,13 @@ def test_cross_entropy_is_the_mean_and_finite_at_zero():
     assert np.isfinite(CrossEntropy().backward(impossible, one_hot)).all()
 
 
+def test_integer_labels_are_refused():
+    p = np.full((3, 3), 1 / 3)  # where N = C, labels (N,) would broadcast
+    for use in (CrossEntropy().forward, CrossEntropy().backward):
+        with pytest.raises(ValueError, match=r"one-hot \(N, C\)"):
+            use(p, np.array([0, 1, 2]))
+
+
 def test_fused_loss_equals_the_two_modules(rng):
     logits, labels = rng.normal(size=(N, 3)), rng.integers(0, 3, N)
     one_hot, softmax, entropy = np.eye(3)[labels], SoftMax(), CrossEntropy()

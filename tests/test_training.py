@@ -147,6 +147,14 @@ def test_dry_run_keeps_nothing(run_main, tmp_path, tiny_cifar10):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_dry_run_that_diverges_says_that_alone(run_main):
+    code, out, err = run_main(train.main, "train.py", "--dry_run", "--learning_rate", 1e6,
+                              "--weight_decay", 1e6, "--dnn_hidden_units", "9,9,9,9")  # fmt: skip
+    assert (code, out) == (1, "")
+    assert err.startswith("diverged")
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"momentum": 0.9}, {"momentum": 0.9, "weight_decay": 0.1}]
 )
@@ -402,6 +410,13 @@ def test_checkpoints_come_back_and_foreign_ones_are_refused(ending, tmp_path):
     for content in (pickle.dumps(_Harmful()), b"", path.read_bytes()[:100]):
         path.write_bytes(content)
         with pytest.raises(UsageError, match="broken or foreign checkpoint"):
+            load_checkpoint(path)
+    if ending == "pt":
+        torch.save({"harmful": _Harmful()}, path)
+        with pytest.raises(UsageError, match="more than tensors and plain values"):
+            load_checkpoint(path)
+        torch.save([leaf], path)
+        with pytest.raises(UsageError, match="not a state"):
             load_checkpoint(path)
 
 
