@@ -48,7 +48,7 @@ def refused(run_main, tmp_path):
         *(("--weight_decay", value) for value in ("-0.1", "nan")),
         *(("--dropout", value) for value in ("-0.1", "1", "x")),
         *(("--label_smoothing", value) for value in ("-0.1", "1")),
-        *(("--mixup", value) for value in ("-1", "inf")),
+        *(("--mixup", value) for value in ("-1", "inf", "1e-308")),
         *(("--average_decay", value) for value in ("-1", "1")),
         *(("--views", value) for value in ("0", "3", "x")),
         *(("--noise", value) for value in ("-1", "nan")),

@@ -131,6 +131,14 @@ def or_word(
     return parse
 
 
+def mixup(text: str) -> float:
+    """Parse 0, for none, or a parameter of a Beta distribution that float32 can draw from."""
+    value = number(float, 0, 1000)(text)
+    if 0 < value < 0.001:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give 0 or 0.001 to 1000")
+    return value
+
+
 def on_off(text: str) -> bool:
     """Parse `on` or `off`."""
     if text not in ("on", "off"):
@@ -209,7 +217,7 @@ def add_regularisation_flags(add: Callable[..., None]) -> None:
     """Regularisation of a classifier of images or points."""
     add("--label_smoothing", type=number(float, 0, 0.99), metavar="X",
         help="label smoothing: share of the target spread over all classes")
-    add("--mixup", type=number(float, 0), metavar="X",
+    add("--mixup", type=mixup, metavar="X",
         help="mixup: parameter of the Beta distribution that mixes pairs of samples; 0: none")
     add("--average_decay", type=number(float, 0, 0.99999), metavar="X",
         help="evaluate an exponential moving average of the weights with this decay a step")
