@@ -92,6 +92,6 @@ def normal(what: str, value: float, variance: float) -> Effect:
     return Effect(what, value, value - half, value + half)
 
 
-def exactly(what: str, value: float, unit: str = "") -> Effect:
+def exactly(what: str, value: float) -> Effect:
     """A difference without randomness."""
-    return Effect(what, value, value, value, unit)
+    return Effect(what, value, value, value)

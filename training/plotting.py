@@ -4,6 +4,7 @@ Other modules take Matplotlib's classes from here, so that it is imported in one
 """
 
 import importlib.util
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator as MaxNLocator
 
 from training import UsageError
-from training.runs import IDENTIFYING_FLAGS, RunRecord
+from training.runs import IDENTIFYING_FLAGS, RunRecord, write_atomically
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart (Wong, 2011).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -84,9 +85,9 @@ def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) ->
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         for path, ending in zip(paths, formats, strict=True):
-            temporary = path.with_name(f".{path.name}.part")
-            figure.savefig(temporary, format=ending, metadata=blank[ending])
-            temporary.replace(path)
+            image = io.BytesIO()
+            figure.savefig(image, format=ending, metadata=blank[ending])
+            write_atomically(path, image.getvalue())
     except OSError as error:
         raise UsageError(f"--out: {stem.parent} cannot be written ({error.strerror})") from error
     return paths

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from data import SPLITS
 from training import DivergedError, Interrupted, UsageError
 from training.distributed import SINGLE_PROCESS, DeferredSignals, ProcessGroup
 from training.runs import RunFolder, load_checkpoint, save_checkpoint
 
-SPLITS = ("train", "val", "test")
 LENGTH_FLAGS = ("max_epochs", "max_steps", "train_steps")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 WARM_UP = 0.1  # share of the steps in which the learning rate of `one_cycle` rises
