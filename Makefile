@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: figures test test-all mutants benchmark faults clean
+.PHONY: figures test test-all test-lowest mutants benchmark faults clean
 
 figures: $(VENV)/installed  ## train the toy nets, draw every figure into runs/figures/
 	$(BIN)/python figures/regenerate.py --retrain 2 3
@@ -13,6 +13,12 @@ test: $(VENV)/installed  ## the tests
 
 test-all: test  ## and those marked slow
 	$(BIN)/python -m pytest -n 2 -m slow
+
+test-lowest:  ## the tests with the lower bounds of requirements.txt, which need Python < 3.13
+	$(PYTHON) -m venv $(VENV)/lowest
+	sed 's/>=/==/' requirements.txt | \
+		$(VENV)/lowest/bin/python -m pip install --quiet --requirement /dev/stdin
+	$(VENV)/lowest/bin/python -m pytest -n 2
 
 mutants: $(VENV)/installed  ## mutation testing of the tests; half an hour
 	$(BIN)/python -m pip install --quiet pytest-cov

@@ -14,10 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 from data import load_dataset
+from part1_mlp import train
 from part1_mlp.mlp_numpy import MLP
-from training import UsageError
 from training.cli import run_cli
-from training.flags import plot_parser
+from training.flags import plot_parser, read_own_run
 from training.plotting import (
     COLOURS,
     Axes,
@@ -28,7 +28,7 @@ from training.plotting import (
     save_figure,
     style,
 )
-from training.runs import RunRecord, load_best, read_run
+from training.runs import RunRecord, load_best
 
 GRID_POINTS = 300  # a side, of the grid on which a decision boundary is drawn
 PROBABILITY_COLOURS = LinearSegmentedColormap.from_list(
@@ -117,10 +117,7 @@ def _pytorch_logits(run: RunRecord, points: np.ndarray) -> np.ndarray:
 def main() -> int:
     """Draw the figures of the given runs; returns the exit code."""
     args = plot_parser(__doc__).parse_args()
-    runs = [read_run(path) for path in args.runs]
-    for run in runs:
-        if "dnn_hidden_units" not in run.config:
-            raise UsageError(f"{run.path} holds no run of part 1")
+    runs = [read_own_run(path, train) for path in args.runs]
     out = args.out or args.runs[0]
     with style():
         written = save_figure(draw_curves(runs), out / "curves")

@@ -92,7 +92,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         UsageError: a flag needs another model, data set or optimiser, or the device is missing.
     """
-    args = flags.parse_with_recipe(build_parser, recipe_flags(), _recipe, argv)
+    args = flags.parse_with_recipe(*FLAGS, argv)
     if args.model == "numpy":
         _refuse_unless(args, PYTORCH_ONLY, "needs --model pytorch")
         if args.activation in ("gelu", "silu"):
@@ -118,6 +118,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _recipe(args: argparse.Namespace) -> dict:
     return recipe(args.model, args.dataset, args.recipe)
+
+
+FLAGS = build_parser, recipe_flags, _recipe  # as `flags.parse_with_recipe` takes them
 
 
 def _refuse_unless(args: argparse.Namespace, off: dict, reason: str) -> None:

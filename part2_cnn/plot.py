@@ -14,11 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import Dataset, load_dataset
 from data.images import class_probabilities
+from part2_cnn import train
 from part2_cnn.model import CNN
 from training.cli import run_cli
-from training.flags import folder, plot_parser
+from training.flags import folder, plot_parser, read_own_run
 from training.plotting import Figure, draw_curves, new_figure, save_figure, style
-from training.runs import RunRecord, load_best, read_run
+from training.runs import RunRecord, load_best
 
 MISTAKE_ROWS, MISTAKE_COLUMNS = 4, 6
 FILTERS_A_ROW = 8
@@ -100,7 +101,7 @@ def main() -> int:
     parser.add_argument("--data_dir", type=folder, metavar="DIR",
         help="where CIFAR-10 lies (default: as in the run)")  # fmt: skip
     args = parser.parse_args()
-    runs = [read_run(path) for path in args.runs]
+    runs = [read_own_run(path, train) for path in args.runs]
     with style():
         figures = {"curves": draw_curves(runs)}
         if runs[0].checkpoint:

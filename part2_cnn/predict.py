@@ -16,12 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.cifar10 import CLASS_NAMES
 from data.images import class_probabilities
+from part2_cnn import train
 from part2_cnn.model import CNN
 from training import UsageError
 from training.cli import run_cli
-from training.flags import Parser, folder, number
+from training.flags import Parser, folder, number, read_own_run
 from training.plotting import COLOURS, Figure, new_figure, save_figure, style
-from training.runs import load_best, read_run
+from training.runs import load_best
 
 SIZE = 32  # pixels a side of the training images
 SHOWN_SIZE = 256  # pixels a side at which a picture is drawn
@@ -119,7 +120,7 @@ def main() -> int:
         help="folder for predictions.png and .pdf (default: the run's folder)")
     # fmt: on
     args = parser.parse_args()
-    run = read_run(args.run)
+    run = read_own_run(args.run, train)
     net = CNN.from_config(run.config)
     load_best(net, run)
     opened = [open_picture(path) for path in args.pictures]

@@ -65,6 +65,9 @@ def build_parser(recipe_flags: Parser) -> Parser:
 # fmt: on
 
 
+FLAGS = build_parser, flags.recipe_parser, lambda args: RECIPES[args.recipe]
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the flags, resolve `auto`, and refuse what does not go together.
 
@@ -72,8 +75,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         UsageError: the machine lacks the device, precision or compiler; or two flags exclude each
             other.
     """
-    recipe_flags = flags.recipe_parser()
-    args = flags.parse_with_recipe(build_parser, recipe_flags, lambda a: RECIPES[a.recipe], argv)
+    args = flags.parse_with_recipe(*FLAGS, argv)
     args.device = distributed.choose_device(args.device)
     args.precision = distributed.choose_precision(args.precision, args.device)
     flags.check_momentum(args)

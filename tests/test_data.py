@@ -492,7 +492,8 @@ def test_colour_modes_become_rgb(few, mode):
     path = few / "test" / "ship" / "00008.png"
     grey = Image.new("L", (32, 32), 255)
     path.unlink()
-    grey.convert("RGB").convert(mode).save(path.with_suffix(".tif"))
+    ending = ".jpg" if mode == "YCbCr" else ".tif"  # Pillow before 13 reads no such TIFF
+    grey.convert("RGB").convert(mode).save(path.with_suffix(ending))
     assert (load_cifar10(few)[2][8] >= 254).all()
 
 

@@ -31,6 +31,7 @@ from part1_mlp import plot, train
 from part3_rnn.train import VANILLA_ONLY
 from training import UsageError
 from training.cli import RESUMABLE_FLAGS, ROOT
+from training.flags import read_own_run
 from training.runs import RunRecord, read_run
 
 FOLDER = ROOT / "figures" / "records"
@@ -69,6 +70,7 @@ def test_records_were_made_with_the_flags_of_the_table(records):
     for experiment in EXPERIMENTS.values():
         script = importlib.import_module(experiment.script.removesuffix(".py").replace("/", "."))
         for seed, run in zip(experiment.seeds, records[experiment.group].runs, strict=True):
+            read_own_run(run.path, script)  # raises no error
             args = vars(script.parse([*experiment.flags.split(), "--seed", str(seed)]))
             if not run.config["environment"]["python"]:  # an old record lacks newer flags
                 args = {name: value for name, value in args.items() if name in run.config}
@@ -419,6 +421,11 @@ def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp
     assert out.count("\n") == 4
     run = read_run(folder)
     dataset = load_dataset("moons", seed=0)
+    axes = plot.draw_boundaries([run]).axes[0]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    for name, points in zip(legend, axes.collections[-2:], strict=True):
+        of_class = dataset.y_test == dataset.class_names.index(name)
+        np.testing.assert_array_equal(points.get_offsets(), dataset.x_test[of_class])
     predicted = plot.predict_probability(run, dataset.x_test) > 0.5
     accuracy = (predicted == dataset.y_test).mean()
     assert accuracy == pytest.approx(run.result["test_accuracy"], abs=2e-3)  # float32 against 64

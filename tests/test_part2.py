@@ -573,6 +573,16 @@ def test_mistakes_are_sorted_by_confidence(answers):
                           "bird 60%\nis airplane", ""]  # fmt: skip
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_array_equal(shown, dataset.x_test[5].transpose(1, 2, 0))
+    assert figure.axes[0].get_gridspec().get_geometry() == (4, 6)
+
+
+def test_filters_are_colours_on_one_scale_and_zero_is_grey():
+    net = CNN(3, 10)
+    weight = net.features[0].weight.detach().zero_()
+    weight[0, 0, 1, 2], weight[-1, 2, 0, 0] = 0.2, -0.4
+    first, *_, last = (axes.images[0].get_array() for axes in plot.draw_filters(net).axes)
+    assert (first[1, 2].tolist(), last[0, 0].tolist()) == ([0.75, 0.5, 0.5], [0.5, 0.5, 0])
+    assert [(image == 0.5).sum() for image in (first, last)] == [26, 26]
 
 
 def test_read_back_net_gives_the_run_s_test_accuracy(trained, images):
@@ -691,7 +701,7 @@ def test_runs_of_another_part_are_refused(refused, trained, tmp_path):
     config = {"script": "part1_mlp/train.py", "model": "pytorch", "dropout": 0.0, "views": 1}
     (folder / "config.json").write_text(json.dumps(config))
     for main, flags in ((predict.main, ("--run", folder, "x.png")), (plot.main, (folder,))):
-        refused(main, *flags, words="config.json: the key 'winograd' is missing")
+        refused(main, *flags, words=f"{folder} holds no run of part2_cnn/train.py")
     assert not list(folder.glob("*.png"))
     refused(predict.main, "--run", tmp_path / "absent", "x.png", words="is not a run folder")
 

@@ -17,10 +17,12 @@ from data.palindromes import draw_palindromes
 from part3_rnn import plot, train
 from part3_rnn.model import GatedRNN, LastState, VanillaRNN, initial_net, net_from_config
 from part3_rnn.plot import correlation_ratio, gradient_norms, trajectories
+from training.cli import ROOT
 from training.flags import OPTIMIZERS
-from training.runs import load_best, load_checkpoint, read_run
+from training.runs import RunRecord, load_best, load_checkpoint, read_run
 from training.torch_model import TorchModel
 
+EVALUATED = train.EVALUATED
 SHORT = ("--train_steps", 40, "--eval_freq", 20, "--num_hidden", 32, "--quiet")
 
 
@@ -441,6 +443,34 @@ def test_trajectories_are_the_states_in_their_principal_plane():
     assert trajectories(vanilla(6, hidden=16), x)[1] < 0.9
 
 
+def test_the_first_row_of_a_record_is_reproduced(monkeypatch):
+    # Initial weights and the palindromes of all splits are those that the records were made with.
+    monkeypatch.setattr(train, "EVALUATED", EVALUATED)
+    model, _ = train.build(parse("--device", "cpu"))
+    history = read_run(ROOT / "figures/records/rnn_T5_original/seed0").history
+    for split in EVALUATED:
+        recorded = history[f"{split}_loss"][0], history[f"{split}_accuracy"][0]
+        assert model.evaluate(split) == pytest.approx(recorded, rel=1e-5), split
+
+
+def test_figures_show_chance_and_what_their_axes_are():
+    runs = [
+        RunRecord(Path(), {"cell": "rnn", "recipe": "best", "input_length": length}, {},
+                  {"test_accuracy": 0.5}) for length in (3, 6)
+    ]  # fmt: skip
+    nets = [vanilla(6).float()]
+    drawn = [plot.draw_accuracy_against_length(runs), plot.draw_gradient_norms(nets, ["net"]),
+             plot.draw_trajectories(nets[0])]  # fmt: skip
+    labels = [(figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) for figure in drawn]
+    assert labels == [
+        ("digits read, $T$", "test accuracy"),
+        ("step $t$", r"$\|\partial\,$loss$\,/\,\partial h_t\|$"),
+        ("first principal component", "second principal component"),
+    ]
+    *_, chance = drawn[0].axes[0].lines
+    assert (chance.get_label(), set(chance.get_ydata())) == ("chance", {1 / 10})
+
+
 def test_plot_draws_every_figure(run_main, tmp_path):
     folders = [tmp_path / str(length) for length in (3, 6)]
     for folder in folders:
@@ -459,9 +489,9 @@ def test_plot_draws_curves_alone_without_a_vanilla_net(run_main, tmp_path):
     code, out, err = run_main(plot.main, "plot.py", tmp_path / "run")
     assert (code, len(out.split())) == (0, 2)
     assert "no vanilla RNN" in err
-    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "run" / "config.json").write_text('{"script": "part1_mlp/train.py"}')
     code, _, err = run_main(plot.main, "plot.py", tmp_path / "run")
-    assert (code, "holds no run of part 3" in err) == (2, True)
+    assert (code, "holds no run of part3_rnn/train.py" in err) == (2, True)
 
 
 # --- Bad input ------------------------------------------------------------------------------------

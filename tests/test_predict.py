@@ -68,6 +68,7 @@ def test_figure_names_picture_class_and_probability():
     assert (left.get_title(), right.get_title()) == ("cat.png", "cat 55%")
     assert [bar.get_width() for bar in right.patches] == probabilities[0].tolist()
     assert [label.get_text() for label in right.get_yticklabels()] == list(CLASS_NAMES)
+    assert right.get_xlim() == (0, 1)
 
 
 # --- Kinds of pictures ----------------------------------------------------------------------------
@@ -131,7 +132,11 @@ def test_grey_values_are_scaled_by_what_white_is(mode, white):
     np.testing.assert_allclose(greys, [[0, 64, 128, 255]] * 2, atol=1)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])
+def test_integers_above_65535_are_a_share_of_the_largest_integer():
+    assert to_rgb(Image.new("I", (1, 1), 65536)).getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 65536, 1e5])
 def test_grey_values_out_of_range_are_refused(value):
     values = np.zeros((2, 2), np.float32)
     values[0, 0] = value

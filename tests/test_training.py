@@ -23,6 +23,7 @@ from part1_mlp.mlp_pytorch import MLP
 from training import UsageError, optim
 from training.cli import ROOT, run_training
 from training.optim import make_optimizer
+from training.plotting import new_figure, style
 from training.runs import (
     HISTORY_COLUMNS,
     RunFolder,
@@ -538,7 +539,8 @@ def test_the_trainer_takes_an_evaluation_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     "rows",
     ["", "0,0,1,1,1,1,1,1,0.1,1", "0,0\n", "0,0,1,1,1,1,1,1,0.1,x\n", "0,0,1,1,1,1,1,1,,1,1\n",
-     "1,0,1,1,1,1,1,1,0.1,1\n1,0,1,1,1,1,1,1,0.1,1\n", ",0,1,1,1,1,1,1,0.1,1\n"],
+     "1,0,1,1,1,1,1,1,0.1,1\n1,0,1,1,1,1,1,1,0.1,1\n", ",0,1,1,1,1,1,1,0.1,1\n",
+     "1,0,1,1,1,1,1,1,0.1,1\n\n2,0,1,1,1,1,1,1,0.1,1\n", "\n1,0,1,1,1,1,1,1,0.1,1\n"],
 )  # fmt: skip
 def test_broken_histories_are_refused_by_name(rows, tmp_path):
     path = tmp_path / "history.csv"
@@ -623,6 +625,12 @@ def test_a_notebooks_backend_and_matplotlibrc_change_no_byte(run_main, tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         pictures.append((tmp_path / "run" / "curves.png").read_bytes())
     assert pictures[0] == pictures[1] == pictures[2]
+
+
+def test_lines_have_the_width_of_the_committed_figures():
+    with style():
+        (line,) = new_figure(1, 1)[1][0, 0].plot([0, 1])
+    assert line.get_linewidth() == 1.4
 
 
 def test_importing_a_plot_module_leaves_the_backend_alone():

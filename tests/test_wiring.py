@@ -42,8 +42,9 @@ from part3_rnn.model import VanillaRNN
 from part3_rnn.recipes import RECIPES as PART3_RECIPES
 from tests.tiny_cifar10 import make_tiny_cifar10
 from training import UsageError, cli, distributed, optim
+from training.flags import plain, read_own_run
 from training.optim import ADAMW_SHARE, orthogonalised
-from training.runs import RunFolder, load_checkpoint
+from training.runs import HISTORY_COLUMNS, RESULT_KEYS, RunFolder, load_checkpoint
 from training.torch_model import TorchModel
 from training.trainer import Trainer
 
@@ -738,6 +739,21 @@ def test_flag_reaches_its_object(net, flag, row, build, images, monkeypatch):
         other = build(net, *flags, *row.other.split())
         with pytest.raises(AssertionError):
             row.check(other, meant(row.value))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_recorded_flags_are_read_back(net, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "has_bfloat16", lambda device: True)
+    train, folder = NETS[net].train, RunFolder(tmp_path)
+    folder.write_history([dict.fromkeys(HISTORY_COLUMNS, 0)])
+    folder.write_result(dict.fromkeys(RESULT_KEYS, 0) | {"stopped_by": "max_epochs"})
+    for flag, row in ROWS[net]:
+        if row.check is not None:
+            flags = command(net, flag, images, on_images=row.images or net == "cnn")
+            args = train.parse([*flags, *row.base.split(), f"--{flag}={row.value}"])
+            config = {name: plain(value) for name, value in vars(args).items()}
+            folder.write_config(config)
+            assert read_own_run(tmp_path, train).config == config
 
 
 def recipes() -> Iterable[tuple[str, str, str, object]]:

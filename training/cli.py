@@ -18,12 +18,12 @@ import numpy as np
 from data import DataError
 from training import DivergedError, Interrupted, StorageError, UsageError
 from training.distributed import SINGLE_PROCESS, ProcessGroup, is_main_process, n_restarts
-from training.flags import EXIT_USAGE, one_line
+from training.flags import one_line, plain
 from training.runs import IDENTIFYING_FLAGS, RunFolder
 from training.trainer import LENGTH_FLAGS, Batches, Trainable, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # What may differ between a run and its resumption without changing a single weight.
 RESUMABLE_FLAGS = frozenset(
     ("run_dir", "resume", "overwrite", "quiet", "data_dir", "cifar10_url", "checkpoint_seconds")
@@ -69,7 +69,7 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
             print("dry run: one batch of everything was trained and evaluated; nothing was kept")
         return EXIT_FAILED if result["stopped_by"] == "diverged" else 0
     run_folder = RunFolder(path)
-    config = {"script": script} | {name: _plain(v) for name, v in sorted(vars(args).items())}
+    config = {"script": script} | {name: plain(v) for name, v in sorted(vars(args).items())}
     keep = {"resume": args.resume, "overwrite": args.overwrite}
 
     def check() -> dict | None:
@@ -142,13 +142,6 @@ def _resume_command(group: ProcessGroup) -> str:
     command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
     launcher = "torchrun ..." if group.size > 1 else "python"
     return f"{launcher} {shlex.join(command)} --resume"
-
-
-def _plain(value: object) -> object:
-    """The value as JSON will give it back."""
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 def check_same_run(earlier: dict, config: dict, path: Path) -> None:

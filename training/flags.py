@@ -7,16 +7,18 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from training import UsageError
+from training.runs import CONFIG, RunRecord, read_run
 from training.trainer import SCHEDULES
 
-EXIT_USAGE = 2
 LARGEST = 10**9  # whole number that a flag takes
 LARGEST_REAL = 1e6
 MAX_COUNTS = 1000  # most numbers in a list
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+SWITCHES = ("compile", "dry_run", "overwrite", "quiet", "resume")  # flags that take no value
 
 # --- Parsing --------------------------------------------------------------------------------------
 
@@ -36,12 +38,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=(description or "").split("\n\n")[0], **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """Print one line on stderr, with the flag that may be meant, and exit with code 2."""
+        """Raise a UsageError, with the flag that may be meant."""
         unknown = re.match(r"unrecognized arguments: (--\w+)", message)
         if unknown and (near := difflib.get_close_matches(unknown[1], self._option_string_actions)):
             message += f" (did you mean {near[0]}?)"
-        print(f"{self.prog}: error: {one_line(message)}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+        raise UsageError(message)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None):
         """Parse, with `--max-epochs` meaning `--max_epochs`."""
@@ -60,25 +61,67 @@ def _with_underscores(argument: str) -> str:
 
 def parse_with_recipe(
     build_parser: Callable[[Parser], Parser],
-    recipe_flags: Parser,
+    recipe_flags: Callable[[], Parser],
     recipe: Callable[[argparse.Namespace], dict],
     argv: Sequence[str] | None,
 ) -> argparse.Namespace:
     """Parse the flags that name a recipe, make its values the defaults, and parse all flags.
 
     Args:
-        build_parser: makes the script's parser, with `recipe_flags` as its parent.
-        recipe: the recipe that the parsed `recipe_flags` name: flags and their values.
+        build_parser: makes the script's parser, whose parent is the given parser.
+        recipe_flags: makes that parent, the parser of the flags that name a recipe.
+        recipe: the recipe that those flags, parsed, name: flags and their values.
     """
     argv = sys.argv[1:] if argv is None else argv
-    defaults = recipe(recipe_flags.parse_known_args(argv)[0])
-    parser = build_parser(recipe_flags)
+    parent = recipe_flags()
+    defaults = recipe(parent.parse_known_args(argv)[0])
+    parser = build_parser(parent)
     parser.set_defaults(**defaults)
     args = parser.parse_args(argv)
     given = {_with_underscores(a).partition("=")[0] for a in argv}
     if vars(args).get("max_steps") and not given & {"--max_epochs", "--epochs"}:
         args.max_epochs = None  # the recipe's epochs do not cut short the steps asked for
     return args
+
+
+def read_own_run(path: Path, train: ModuleType) -> RunRecord:
+    """Read a finished run of a train script, each value in its config.json parsed by its flag.
+
+    Raises:
+        UsageError: it is another script's run, or a file or a value is broken; it is named.
+    """
+    run = read_run(path)
+    if run.config.get("script", train.SCRIPT) != train.SCRIPT:
+        raise UsageError(f"{path} holds no run of {train.SCRIPT}")
+    flags = parse_with_recipe(*train.FLAGS, [])
+    values = {name: value for name, value in run.config.items() if name in flags}
+    try:
+        argv = [text for name, value in values.items() for text in _as_given(name, value)]
+        parsed = vars(parse_with_recipe(*train.FLAGS, argv))
+    except UsageError as error:
+        raise UsageError(f"{path / CONFIG}: {error}") from error
+    for name, value in values.items():
+        if plain(parsed[name]) != value:
+            raise UsageError(f"{path / CONFIG}: --{name} cannot have been {value!r}")
+    return run
+
+
+def _as_given(name: str, value: object) -> list[str]:
+    """The flag as on the command line; none for a value that is the flag's absence."""
+    if name in SWITCHES and isinstance(value, bool):
+        return [f"--{name}"] * value
+    if value is None:
+        return ["--eval_freq=epoch"] * (name == "eval_freq")
+    if isinstance(value, bool):
+        value = "on" if value else "off"
+    return [f"--{name}=" + (",".join(map(str, value)) if isinstance(value, list) else str(value))]
+
+
+def plain(value: object) -> object:
+    """The value as JSON will give it back."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def number(

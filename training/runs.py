@@ -236,8 +236,8 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
         header, _, rows = path.read_text().partition("\n")
         if header != ",".join(HISTORY_COLUMNS):
             raise ValueError("line 1 does not name the columns of a history")
-        if not (rows.strip() and rows.endswith("\n")):
-            raise ValueError("no evaluation, or the last line is cut off")
+        if not rows.endswith("\n") or not all(map(str.strip, rows.split("\n")[:-1])):
+            raise ValueError("no evaluation, a blank line, or the last line is cut off")
         values = np.loadtxt(
             io.StringIO(rows), delimiter=",", ndmin=2, comments=None,
             converters=lambda cell: float(cell or "nan"),
