@@ -9,38 +9,6 @@ import pytest
 # One thread a process: tests of small nets, several at once, only wait for a second one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests import grader  # nothing else of ours: a grade is given even when a part is broken
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("grade", "the grade (parts 1 to 3: 30, 30 and 40 points)")
-    group.addoption(
-        "--score", action="store_true", help="run the graded tests alone and print the points"
-    )
-    group.addoption(
-        "--submission",
-        type=Path,
-        metavar="DIR",
-        help="grade this folder of the same layout in place of this project",
-    )
-    group.addoption(
-        "--gradescope", type=Path, metavar="FILE", help="grade, and write Gradescope's results.json"
-    )
-
-
-def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    submission, file = config.option.submission, config.option.gradescope
-    if not (config.option.score or submission or file):
-        return None
-    submission = grader.ROOT if submission is None else submission
-    if not submission.is_dir():
-        raise pytest.UsageError(f"--submission: {submission} is no folder")
-    if file and not file.parent.is_dir():
-        raise pytest.UsageError(f"--gradescope: there is no folder {file.parent}")
-    if file and file.is_dir():
-        raise pytest.UsageError(f"--gradescope: {file} is a folder, name a file")
-    return grader.main(submission.resolve(), file)
-
 
 @pytest.fixture
 def run_main(capsys, monkeypatch) -> Callable[..., tuple[int, str, str]]:

@@ -1,38 +1,51 @@
-"""The grade: every graded test in a process of its own, points by part, a file for Gradescope.
+"""The grade: every graded test on a submission, points by part, a file for Gradescope.
 
-A test of a submission may loop for ever, leave the interpreter, fill the memory or print without
-end. Its process is then stopped, its points are lost, and the next test does not notice. What
-counts is what the process reports at its end; a process that ends without a report has failed.
+    python -m tests.grader DIR [--gradescope FILE]
+
+A graded test (tests/graded/) runs here; what it asks of the submission is computed in a process of
+its own (tests/sandbox.py). That one may loop for ever, exit, fill the memory or print without end:
+then it is stopped, the test's points are lost, and the next test does not notice.
 """
 
+import argparse
 import contextlib
+import hashlib
+import importlib
+import inspect
 import json
 import math
-import multiprocessing
 import os
-import shutil
-import signal
+import secrets
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest.mock import patch
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 
-import pytest
+import numpy as np
+
+from tests.graded.checks import Wrong
+from tests.sandbox import (
+    NotASubmission,
+    Sandbox,
+    Submission,
+    SubmissionError,
+    Supervisor,
+    available_cores,
+    copy_submission,
+    find_submission,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-GRADED = ROOT / "tests" / "graded"
 PARTS = {"test_part1": "Part 1, MLP", "test_part2": "Part 2, CNN", "test_part3": "Part 3, RNN"}
-PACKAGES = ("data", "figures", "part1_mlp", "part2_cnn", "part3_rnn", "training")
-IGNORED = ("runs", "__pycache__", "cifar10", "cache", "records", "*.png", "*.pdf")
-PRELOADED = ["numpy", "torch", "pytest", "sklearn.datasets", "matplotlib.figure", "tqdm"]
-MAX_MEMORY = 4 * 2**30  # bytes that a test may allocate
-MAX_FILE = 2**28  # bytes of a file that a test may write, its own output included
-MAX_OUTPUT = 3000  # characters of a test's messages that are kept
-DEFAULT_SECONDS = 30
+GRADER_FILES = ("tests/graded/*.py", "tests/grader.py", "tests/sandbox*.py", "tests/wire.py")
+MISSING = ("ModuleNotFoundError", "ImportError", "AttributeError", "NotImplementedError",
+           "FileNotFoundError")  # fmt: skip
+DEFAULT_SECONDS = 5  # of processor time, for each process of a test; by the clock twice as long
+MAX_LINES, MAX_LINE = 8, 300  # of what is said about a lost point
 
 
 @dataclass(frozen=True)
@@ -41,10 +54,12 @@ class GradedTest:
 
     Attributes:
         part: `test_part1`, `test_part2` or `test_part3`.
-        name: of the function, with its parameters.
+        name: of the function.
         asked: what was asked for, from the docstring.
         points: to be had.
-        seconds: that it may take.
+        seconds: of processor time that each process of the submission may use.
+        needs: names of tests of the same part; if one of them fails, this one need not say more.
+        function: the test itself.
     """
 
     part: str
@@ -52,35 +67,54 @@ class GradedTest:
     asked: str
     points: float
     seconds: float
-
-    @property
-    def path(self) -> str:
-        """What pytest is called with."""
-        return f"{GRADED / self.part}.py::{self.name}"
+    needs: tuple[str, ...]
+    function: Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How a test went: `why` it failed is empty if it passed."""
+    """How a test went.
+
+    Attributes:
+        test: that was run.
+        why: it failed; empty if it passed.
+        missing: it failed for something that is not there.
+        see: the test whose failure leaves this one not judged.
+        score: points; those of a test that was not judged are the part's share of the others.
+    """
 
     test: GradedTest
     why: str
-
-    @property
-    def points(self) -> float:
-        """That were won."""
-        return 0.0 if self.why else self.test.points
+    missing: bool = False
+    see: str = ""
+    score: float = 0.0
 
 
-def graded_tests(parts: Sequence[str] = tuple(PARTS)) -> list[GradedTest]:
+def seconds_of(function: Callable[..., None]) -> float:
+    """The time limit that a graded test's mark gives."""
+    return next(m.kwargs.get("seconds", DEFAULT_SECONDS) for m in _points_marks(function))
+
+
+def graded_tests(parts: Iterable[str] = tuple(PARTS)) -> list[GradedTest]:
     """All tests that are worth points, in their order."""
-    collector = _Collector()
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        pytest.main(
-            [*_options(), "--collect-only", *(str(GRADED / f"{part}.py") for part in parts)],
-            plugins=[collector],
-        )
-    return collector.found
+    found = []
+    for part in parts:
+        for name, function in vars(importlib.import_module(f"tests.graded.{part}")).items():
+            for mark in _points_marks(function):
+                asked = " ".join((inspect.getdoc(function) or "").split())
+                needs = tuple(mark.kwargs.get("needs", ()))
+                seconds = seconds_of(function)
+                found.append(
+                    GradedTest(part, name, asked, float(mark.args[0]), seconds, needs, function)
+                )
+    return found
+
+
+def _points_marks(function: object) -> list:
+    return [mark for mark in getattr(function, "pytestmark", []) if mark.name == "points"]
+
+
+# --- Running --------------------------------------------------------------------------------------
 
 
 def grade(
@@ -88,40 +122,144 @@ def grade(
     tests: Sequence[GradedTest] | None = None,
     *,
     jobs: int | None = None,
+    sandbox: Sandbox | None = None,
+    seed: int | None = None,
     done: Callable[[Mark], None] = lambda mark: None,
 ) -> list[Mark]:
     """Run graded tests on a submission, a copy of which is worked on.
 
     Args:
-        submission: a folder of this project's layout.
+        submission: a folder that holds the parts.
         tests: those to run; None: all.
         jobs: tests at once; None: one a core.
-        done: called with each mark as it is made.
+        sandbox: to run it in; None: a new one.
+        seed: of the numbers that the submission is asked about; None: drawn anew.
+        done: called with each mark as it is made, before it is known which are not judged.
+
+    Raises:
+        NotASubmission: if it is none.
     """
+    submission = find_submission(submission)
     tests = graded_tests() if tests is None else tests
-    jobs = jobs or os.cpu_count() or 1
-    context = _context(jobs)
+    jobs = min(jobs or available_cores(), max(1, len(tests)))
+    seed = secrets.randbits(32) if seed is None else seed
+    with contextlib.ExitStack() as stack:
+        sandbox = sandbox or stack.enter_context(Sandbox(jobs))
+        copy = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
+        copy_submission(submission, copy)
+        intact = Intact(GRADER_FILES)
+        supervisors: SimpleQueue[Supervisor] = SimpleQueue()
+        for _ in range(jobs):
+            supervisors.put(Supervisor(sandbox))
 
-    def one(test: GradedTest) -> Mark:
-        return Mark(test, _isolated(context, test, copy))
+        def one(test: GradedTest) -> Mark:
+            supervisor = supervisors.get()
+            try:
+                mark = _mark(test, Submission(supervisor, copy, test.seconds), seed)
+            finally:
+                supervisors.put(supervisor)
+            if supervisor.user is None and (changed := intact.restore()):
+                return Mark(test, f"the submission has changed the grader's files: {changed}")
+            return mark
 
-    with copied(submission) as copy, ThreadPoolExecutor(jobs) as pool:
-        marks = [pool.submit(one, test) for test in tests]
+        pool = stack.enter_context(ThreadPoolExecutor(jobs))
+        longest_first = sorted(tests, key=lambda test: -test.seconds)
+        marks = {pool.submit(one, test): test for test in longest_first}
         try:
             for mark in as_completed(marks):
                 done(mark.result())
         except BaseException:  # Ctrl-C: no other test begins
             pool.shutdown(cancel_futures=True)
             raise
-    return [mark.result() for mark in marks]
+        finally:
+            for _ in range(jobs):
+                supervisors.get().close()
+    by_test = {test: future.result() for future, test in marks.items()}
+    return scored([by_test[test] for test in tests])
+
+
+def _mark(test: GradedTest, submission: Submission, seed: int) -> Mark:
+    """Run one test."""
+    given = {"submission": submission, "rng": np.random.default_rng([seed, *test.name.encode()])}
+    wanted = inspect.signature(test.function).parameters
+    why, missing = "", False
+    try:
+        with contextlib.closing(submission), np.errstate(all="ignore"):
+            test.function(**{name: given[name] for name in wanted})
+    except Wrong as wrong:
+        why = str(wrong)
+    except SubmissionError as error:
+        why, missing = str(error), error.kind in MISSING
+    except Exception as error:  # a value of a kind that the test does not expect
+        why = (
+            f"the answers are not of the kind that was asked for ({type(error).__name__}: {error})"
+        )
+    if why and submission.printed.strip():
+        why += f"\nprinted: {submission.printed.strip()}"
+    return Mark(test, _readable(why), missing)
+
+
+def scored(marks: Sequence[Mark]) -> list[Mark]:
+    """Give each mark its score.
+
+    One fault costs once: a test that failed after one that it needs is not judged, and its points
+    are scaled, that is, it gets the share of points that its part has won in the other tests. What
+    is not there at all is judged in any case.
+    """
+    failed = {(mark.test.part, mark.test.name) for mark in marks if mark.why}
+    result = []
+    for mark in marks:
+        broken = [name for name in mark.test.needs if (mark.test.part, name) in failed]
+        see = broken[0] if mark.why and not mark.missing and broken else ""
+        result.append(replace(mark, see=see, score=0.0 if mark.why else mark.test.points))
+    for part in PARTS:
+        judged = [mark for mark in result if mark.test.part == part and not mark.see]
+        most = sum(mark.test.points for mark in judged)
+        share = sum(mark.score for mark in judged) / most if most else 0.0
+        result = [
+            replace(mark, score=round(share * mark.test.points, 2))
+            if mark.see and mark.test.part == part else mark
+            for mark in result
+        ]  # fmt: skip
+    return result
+
+
+class Intact:
+    """Files as they were; whatever has been changed since is put back."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        paths = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+        self._files = {path: path.read_bytes() for path in paths}
+        self._digests = {path: _digest(data) for path, data in self._files.items()}
+
+    def restore(self) -> str:
+        """The names of files that were not as before, and are now."""
+        changed = []
+        for path, digest in self._digests.items():
+            try:
+                same = _digest(path.read_bytes()) == digest
+            except OSError:
+                same = False
+            if not same:
+                changed.append(path.name)
+                path.unlink(missing_ok=True)
+                path.write_bytes(self._files[path])
+        return ", ".join(changed)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+# --- Reports --------------------------------------------------------------------------------------
 
 
 def by_part(marks: Sequence[Mark]) -> dict[str, tuple[float, float]]:
     """Points won and points to be had of each part."""
     return {
         part: (
-            sum(mark.points for mark in marks if mark.test.part == part),
-            sum(mark.test.points for mark in marks if mark.test.part == part),
+            math.fsum(mark.score for mark in marks if mark.test.part == part),
+            math.fsum(mark.test.points for mark in marks if mark.test.part == part),
         )
         for part in PARTS
     }
@@ -132,12 +270,21 @@ def score_table(marks: Sequence[Mark]) -> str:
     lines = []
     for part, (won, most) in by_part(marks).items():
         for mark in (m for m in marks if m.test.part == part):
-            lines.append(f"  {_points(mark.points, mark.test.points)}  {mark.test.name}")
-            if mark.why:
-                lines += [f"           asked: {mark.test.asked}", f"           {_last(mark.why)}"]
+            lines.append(f"  {_points(mark.score, mark.test.points)}  {mark.test.name}")
+            lines += [f"           {line}" for line in explanation(mark)]
         lines.append(f"{_points(won, most)}  {PARTS[part]}")
-    won, most = (sum(each) for each in zip(*by_part(marks).values(), strict=True))
+    won, most = (math.fsum(each) for each in zip(*by_part(marks).values(), strict=True))
     return "\n".join([*lines, f"{_points(won, most)}  in all"])
+
+
+def explanation(mark: Mark) -> list[str]:
+    """What a student is told of a lost point: what was asked, what was expected, what came."""
+    if not mark.why:
+        return []
+    if mark.see:
+        return [f"not judged, see {mark.see}"]
+    lines = [f"asked: {mark.test.asked}", *mark.why.splitlines()]
+    return list(dict.fromkeys(lines))[:MAX_LINES]
 
 
 def gradescope(marks: Sequence[Mark], seconds: float) -> str:
@@ -145,15 +292,15 @@ def gradescope(marks: Sequence[Mark], seconds: float) -> str:
     tests = [
         {
             "name": f"{PARTS[mark.test.part]}: {mark.test.name}",
-            "score": mark.points,
+            "score": mark.score,
             "max_score": mark.test.points,
-            "output": f"{mark.test.asked}\n\n{mark.why or 'passed'}",
+            "output": "\n".join(explanation(mark)) or "passed",
             "visibility": "visible",
         }
         for mark in marks
     ]
     whole = {
-        "score": sum(mark.points for mark in marks),
+        "score": round(math.fsum(mark.score for mark in marks), 2),
         "execution_time": round(seconds, 1),
         "visibility": "visible",
         "tests": tests,
@@ -161,7 +308,23 @@ def gradescope(marks: Sequence[Mark], seconds: float) -> str:
     return json.dumps(whole, indent=2) + "\n"
 
 
-def main(submission: Path, file: Path | None) -> int:
+def _points(won: float, most: float) -> str:
+    return f"{won:4g} / {most:g}".ljust(9)
+
+
+def _readable(text: str) -> str:
+    """Without control characters, in a few lines of bounded length."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()][:MAX_LINES]
+    return "\n".join(
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[:MAX_LINE])
+        for line in lines
+    )
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def main(submission: Path, file: Path | None = None, jobs: int | None = None) -> int:
     """Grade, print the points, and write the file; returns the exit code: 1 if points are lost.
 
     The file is there from the start and written anew with each mark: whoever stops the grader
@@ -170,192 +333,65 @@ def main(submission: Path, file: Path | None) -> int:
     started = time.monotonic()
     tests = graded_tests()
     marks = {test: Mark(test, "not run: the grader was stopped before") for test in tests}
+    seed = int(os.environ.get("GRADER_SEED") or secrets.randbits(32))
 
     def keep() -> None:
         if file:
-            part = file.with_name(f".{file.name}.part")
-            part.write_text(gradescope(list(marks.values()), time.monotonic() - started))
-            part.replace(file)
+            write_whole(file, gradescope(list(marks.values()), time.monotonic() - started))
 
     def note(mark: Mark) -> None:
         print("F" if mark.why else ".", end="", flush=True)
-        marks[mark.test] = mark
+        marks[mark.test] = replace(mark, score=0.0 if mark.why else mark.test.points)
         keep()
 
     keep()
-    grade(submission, tests, done=note)
-    print(f"\n{score_table(list(marks.values()))}\n{time.monotonic() - started:.0f} s")
+    for mark in grade(submission, tests, jobs=jobs, seed=seed, done=note):
+        marks[mark.test] = mark
+    keep()
+    print(f"\n{score_table(list(marks.values()))}")
+    print(f"{time.monotonic() - started:.0f} s; the same numbers again: GRADER_SEED={seed}")
     return 1 if any(mark.why for mark in marks.values()) else 0
 
 
-# --- One test, in its own process -----------------------------------------------------------------
+def write_whole(file: Path, text: str) -> None:
+    """Write a file in one step: whoever reads it finds the old or the new text."""
+    part = file.with_name(f".{file.name}.part")
+    with contextlib.suppress(OSError):
+        part.unlink()
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
 
 
-def _context(jobs: int) -> multiprocessing.context.BaseContext:
-    """Where processes come from: forked from one that has the libraries ready, where there is fork.
-
-    With its settings it also leaves them the share of the cores that so many jobs have.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver  # is not there on Windows
-
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    settings = {
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)),
-        "JOBLIB_MULTIPROCESSING": "0",  # its locks would outlive the processes
-    }
-    with patch.dict(os.environ, settings):
-        forkserver.ensure_running()
-    return context
-
-
-def _isolated(context: multiprocessing.context.BaseContext, test: GradedTest, root: Path) -> str:
-    """Run one test; returns why it failed, or nothing."""
-    reader, writer = context.Pipe(duplex=False)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        process = context.Process(target=_run, args=(test, root, Path(scratch), writer))
-        process.start()
-        writer.close()
-        try:
-            if not reader.poll(test.seconds):
-                return f"stopped after {test.seconds:g} s"
-            why = reader.recv()
-            return f"{why}{_said(Path(scratch))}" if why else ""
-        except (EOFError, OSError):
-            process.join(1)
-            return f"the process ended early (exit code {process.exitcode}){_said(Path(scratch))}"
-        finally:
-            _kill(process)
-            reader.close()
-
-
-def _kill(process: multiprocessing.process.BaseProcess) -> None:
-    """Stop a process and whatever it has started."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # its group bears its number, see _run
-    process.kill()
-    process.join()
-
-
-def _run(test: GradedTest, root: Path, scratch: Path, writer: object) -> None:
-    """What the process does: run one test on the modules under `root` and send why it failed."""
-    with contextlib.suppress(AttributeError, OSError):
-        os.setsid()
-    _limit_resources(test.seconds)
-    output = os.open(scratch / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.environ |= {"GRADED_ROOT": str(root), "PYTHONPATH": str(root)}
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    sys.dont_write_bytecode = True
-    os.chdir(scratch)
-    ours = [p for p in sys.path if Path(p or ".").resolve() in (ROOT, ROOT / "tests")]
-    sys.path[:] = [str(root), *(p for p in sys.path if p and p not in ours)]
-    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
-        del sys.modules[name]
-    reports = _Reports()
-    pytest.main([*_options(), "--basetemp", str(scratch / "tmp"), test.path], plugins=[reports])
-    writer.send(reports.why())
-    writer.close()
-
-
-def _limit_resources(seconds: float) -> None:
-    """Of a test and of all it starts; what escapes the grader still ends when its time is used."""
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command's arguments, checked; ends with exit code 2 and one line if they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.grader", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("submission", help="the folder to grade")
+    parser.add_argument(
+        "--gradescope", metavar="FILE", help="write Gradescope's results.json there"
+    )
+    parser.add_argument("--jobs", type=int, help="tests at once; otherwise one a core")
+    args = parser.parse_args(argv)
     try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    limits = {
-        resource.RLIMIT_DATA: MAX_MEMORY,
-        resource.RLIMIT_FSIZE: MAX_FILE,
-        resource.RLIMIT_CPU: math.ceil(seconds) * (os.cpu_count() or 1),
-    }
-    for kind, most in limits.items():
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (most, most))
+        if not args.submission.strip():
+            raise NotASubmission("the name of the folder is empty")
+        args.submission = find_submission(Path(args.submission).expanduser())
+    except NotASubmission as error:
+        parser.exit(2, f"--submission: {error}\n")
+    if args.gradescope is not None:
+        if not args.gradescope.strip():
+            parser.exit(2, "--gradescope: the name of the file is empty\n")
+        args.gradescope = Path(args.gradescope).expanduser().absolute()
+        if args.gradescope.is_dir():
+            parser.exit(2, f"--gradescope: {args.gradescope} is a folder, name a file\n")
+        if not args.gradescope.parent.is_dir():
+            parser.exit(2, f"--gradescope: there is no folder {args.gradescope.parent}\n")
+    if args.jobs is not None and args.jobs < 1:
+        parser.exit(2, f"--jobs: {args.jobs} is not 1 or more\n")
+    return args
 
 
-def _options() -> list[str]:
-    """Of a pytest that knows the graded tests alone, and neither our settings nor our plugins."""
-    return ["-c", os.devnull, "--rootdir", str(GRADED), "--confcutdir", str(GRADED), "-q",
-            "-p", "no:cacheprovider", "--capture=no", "--tb=short"]  # fmt: skip
-
-
-class _Reports:
-    """A plugin that remembers how the tests went."""
-
-    def __init__(self) -> None:
-        self._passed, self._failures = 0, []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            self._failures.append(report.longreprtext)
-        elif report.passed and report.when == "call":
-            self._passed += 1
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            self._failures.append(report.longreprtext)
-
-    def why(self) -> str:
-        """Why it failed; nothing if one test passed and nothing failed."""
-        if self._failures:
-            return self._failures[0][-MAX_OUTPUT:] or "failed"
-        return "" if self._passed == 1 else "the test did not run"
-
-
-class _Collector:
-    """A plugin that lists what is worth points."""
-
-    def __init__(self) -> None:
-        self.found: list[GradedTest] = []
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            mark = item.get_closest_marker("points")
-            asked = " ".join((item.function.__doc__ or "").split())
-            seconds = mark.kwargs.get("seconds", DEFAULT_SECONDS)
-            self.found.append(
-                GradedTest(item.path.stem, item.name, asked, float(mark.args[0]), seconds)
-            )
-
-
-@contextlib.contextmanager
-def copied(project: Path) -> Iterator[Path]:
-    """A copy of the code of a project or submission, to work on."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        for package in PACKAGES:
-            if (project / package).is_dir():
-                shutil.copytree(
-                    project / package,
-                    Path(scratch, package),
-                    ignore=shutil.ignore_patterns(*IGNORED),
-                    ignore_dangling_symlinks=True,
-                )
-        yield Path(scratch)
-
-
-# --- Words ----------------------------------------------------------------------------------------
-
-
-def _points(won: float, most: float) -> str:
-    return f"{won:4g} / {most:g}".ljust(9)
-
-
-def _last(why: str) -> str:
-    """The line of a failure that says the most: the error itself."""
-    lines = [line.strip() for line in why.splitlines() if line.strip()]
-    errors = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
-    return (errors or lines or ["failed"])[0]
-
-
-def _said(scratch: Path) -> str:
-    """The end of what a process has printed."""
-    with contextlib.suppress(OSError), (scratch / "output").open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_OUTPUT))
-        if text := file.read().decode(errors="replace").strip():
-            return f"; it said:\n{text}"
-    return ""
+if __name__ == "__main__":
+    arguments = parse()
+    sys.exit(main(arguments.submission, arguments.gradescope, arguments.jobs))

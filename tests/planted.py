@@ -1,16 +1,19 @@
 """Mistakes that students make, planted into a copy of the project: does the grade see them?"""
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.grader import ROOT, copied
+from tests.sandbox import FOLDERS, ROOT
 
 MODULES, NUMPY, TORCH = (f"part1_mlp/{name}.py" for name in ("modules", "mlp_numpy", "mlp_pytorch"))
 TRAIN1, TRAIN2, TRAIN3 = (f"{part}/train.py" for part in ("part1_mlp", "part2_cnn", "part3_rnn"))
 CNN, RNN = "part2_cnn/model.py", "part3_rnn/model.py"
-PALINDROMES = "data/palindromes.py"
+LOADER, PALINDROMES = "data/__init__.py", "data/palindromes.py"
+NO_CODE = ("runs", "__pycache__", "cifar10", "records", "output")
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ PART1 = [
     ("test_softmax_backward", "diagonal of the Jacobian alone", MODULES,
      "self._p * (dout - (dout * self._p).sum(axis=1, keepdims=True))",
      "self._p * (1 - self._p) * dout"),
-    ("test_cross_entropy", "summed in place of averaged", MODULES,
+    ("test_cross_entropy_forward", "summed in place of averaged", MODULES,
      "(one_hot * logs).sum() / len(probabilities)", "(one_hot * logs).sum()"),
-    ("test_cross_entropy", "logarithm of 0", MODULES,
+    ("test_cross_entropy_forward", "logarithm of 0", MODULES,
      "np.log(np.maximum(probabilities, floor))", "np.log(probabilities)"),
-    ("test_cross_entropy", "gradient not averaged", MODULES,
+    ("test_cross_entropy_backward", "gradient not averaged", MODULES,
      "(len(probabilities) * np.maximum(probabilities, floor))",
      "np.maximum(probabilities, floor)"),
     ("test_numpy_mlp", "ReLU after the logits", NUMPY,
@@ -67,9 +70,9 @@ PART1 = [
      "self.layers[0].accumulate(gradient)", "pass"),
     ("test_momentum_helps", "momentum sign", NUMPY,
      "self.velocity *= self.momentum", "self.velocity *= -self.momentum"),
-    ("test_training_learns_moons[numpy]", "uphill", NUMPY,
+    ("test_training_numpy", "uphill", NUMPY,
      "self._values -= np.multiply", "self._values += np.multiply"),
-    ("test_training_learns_moons[numpy]", "test data used for early stopping", TRAIN1,
+    ("test_training_numpy", "test data used for early stopping", TRAIN1,
      '    splits = dataset.evaluated()\n    if args.dataset != "cifar10":',
      '    splits = dataset.evaluated()\n    splits["val"] = splits["test"]\n'
      '    if args.dataset != "cifar10":'),
@@ -85,6 +88,29 @@ PART1 = [
     ("test_evaluation_is_undisturbed", "augmentation applied to test images", TRAIN1,
      '"prepare": prepare, ',
      '"prepare": lambda x: prepare(x.roll(int(torch.randint(1, 9, ())), -1)), '),
+    ("test_relu", "gradient where dout is positive", MODULES,
+     "dout * np.sign(self._out)", "np.maximum(dout, 0)"),
+    ("test_softmax_forward", "normalised over the samples", MODULES,
+     "exponentials / exponentials.sum(axis=1, keepdims=True)",
+     "exponentials / exponentials.sum(axis=0)"),
+    ("test_cross_entropy_forward", "over all classes", MODULES,
+     "(one_hot * logs).sum() / len(probabilities)", "logs.sum() / len(probabilities)"),
+    ("test_linear_backward", "gradients added up from call to call", MODULES,
+     'np.dot(self._x.T, dout, out=self.grads["weight"])',
+     'self.grads["weight"] += self._x.T @ dout'),
+    ("test_numpy_mlp", "last hidden layer left out", NUMPY,
+     "sizes = [n_inputs, *n_hidden, n_classes]", "sizes = [n_inputs, *n_hidden[:-1], n_classes]"),
+    ("test_pytorch_mlp", "hidden layers in reverse", TORCH,
+     "sizes = [n_inputs, *n_hidden]", "sizes = [n_inputs, *n_hidden[::-1]]"),
+    ("test_loader_keeps_the_splits_apart", "trained on validation samples", LOADER,
+     "Dataset(name, x[0], y[0], x[1]", "Dataset(name, x[1], y[1], x[1]"),
+    ("test_loader_keeps_the_splits_apart", "seed ignored", "data/toy.py",
+     "noise=noise, random_state=seed)", "noise=noise, random_state=0)"),
+    ("test_momentum_helps", "momentum ignored", TRAIN1,
+     "net.linears, args.learning_rate, momentum=args.momentum", "net.linears, args.learning_rate"),
+    ("test_training_pytorch", "labels of other images", TRAIN1,
+     'x, y = to_device(*dataset.split("train"))',
+     'x, y = to_device(*dataset.split("train"))\n    y = y.roll(1)'),
 ]  # fmt: skip
 
 PART2 = [
@@ -125,6 +151,17 @@ PART2 = [
     ("test_evaluation_is_undisturbed", "augmentation applied to test images", TRAIN2,
      "splits, prepare=prepare,",
      "splits, prepare=lambda x: prepare(x.roll(int(torch.randint(1, 9, ())), -1)),"),
+    ("test_forward", "rows and columns exchanged before the linear layers", CNN,
+     "return self.classifier(features)", "return self.classifier(features.transpose(2, 3))"),
+    ("test_dropout", "second dropout left out", CNN,
+     "nn.Dropout(dropout),\n            nn.Linear(UNITS, n_classes)",
+     "nn.Linear(UNITS, n_classes)"),
+    ("test_initialisation", "large logits", CNN, "std=0.01", "std=1.0"),
+    ("test_training", "labels of other images", TRAIN2,
+     'x, y = to_device(*dataset.split("train"))',
+     'x, y = to_device(*dataset.split("train"))\n    y = y.roll(1)'),
+    ("test_evaluation_is_undisturbed", "learning rate ignored", TRAIN2,
+     "    args = parse()\n", "    args = parse()\n    args.learning_rate = 1e-3\n"),
 ]  # fmt: skip
 
 PART3 = [
@@ -150,13 +187,13 @@ PART3 = [
      "torch.zeros(hidden_dim)", "torch.full((hidden_dim,), 0.1)"),
     ("test_initialisation", "uniform weights", RNN,
      "normal_(self.W_hh, std=init_scale / hidden_dim**0.5)", "uniform_(self.W_hh, -0.1, 0.1)"),
-    ("test_palindromes[5]", "target digit off by one", PALINDROMES,
+    ("test_palindromes_of_even_length", "target digit off by one", PALINDROMES,
      "place)], halves[:, 0]", "place)], halves[:, 1]"),
-    ("test_palindromes[6]", "no palindromes", PALINDROMES,
+    ("test_palindromes_of_odd_length", "no palindromes", PALINDROMES,
      "torch.minimum(place, input_length - place)", "place % halves.shape[1]"),
-    ("test_palindromes[5]", "no digit 9", PALINDROMES,
+    ("test_palindromes_of_even_length", "no digit 9", PALINDROMES,
      "torch.randint(N_DIGITS, ", "torch.randint(N_DIGITS - 1, "),
-    ("test_palindromes[5]", "seed of the palindromes ignored", PALINDROMES,
+    ("test_palindromes_of_even_length", "seed of the palindromes ignored", PALINDROMES,
      "manual_seed(seed)), ", "manual_seed(0)), "),
     ("test_clipping", "no clipping", TRAIN3, "max_norm=args.max_norm", "max_norm=0.0"),
     ("test_clipping", "clipping after the step", "training/torch_model.py",
@@ -171,6 +208,26 @@ PART3 = [
      "    args = parse()\n    args.seed = 0\n    return run_training(args, "),
     ("test_training", "test data used for early stopping", TRAIN3,
      '"test": 2**40 + 2', '"test": 2**40 + 1'),
+    ("test_forward", "steps in reverse", RNN,
+     "return x.transpose(0, 1)", "return x.transpose(0, 1).flip(0)"),
+    ("test_learns", "first step left out", RNN, "h[0].tanh_()", "h[0].zero_()"),
+    ("test_gradients", "bias gradient of the last step alone", RNN,
+     "dW_hh, da.sum((0, 1))", "dW_hh, da[-1].sum(0)"),
+    ("test_gradients", "gradient of W_xh from the first step alone", RNN,
+     "_sum_of_products(x, da), dW_hh", "_sum_of_products(x[:1], da[:1]), dW_hh"),
+    ("test_gradients", "no gradient through the state", RNN,
+     "return last @ self.W_hy", "return last.detach() @ self.W_hy"),
+    ("test_digits_as_numbers", "input_dim ignored", RNN,
+     "torch.empty(input_dim, hidden_dim)", "torch.empty(10, hidden_dim)"),
+    ("test_gradients", "sign of the gradient of W_xh", RNN,
+     "return None, _sum_of_products(x, da), dW_hh", "return None, -_sum_of_products(x, da), dW_hh"),
+    ("test_training", "target digits of other palindromes", PALINDROMES,
+     "y.view(-1, self.batch_size)", "y.view(-1, self.batch_size).roll(1, 1)"),
+    ("test_training", "learning rate ignored", TRAIN3,
+     "    return run_training(parse(), ",
+     "    args = parse()\n    args.learning_rate = 1e-3\n    return run_training(args, "),
+    ("test_palindromes_of_even_length", "digits from 1 to 10", PALINDROMES,
+     "torch.randint(N_DIGITS, ", "1 + torch.randint(N_DIGITS, "),
 ]  # fmt: skip
 
 FAULTS = [
@@ -181,13 +238,23 @@ FAULTS = [
 
 
 @contextlib.contextmanager
+def copied(project: Path = ROOT) -> Iterator[Path]:
+    """A copy of the code of a project, as a submission to work on."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        for name in FOLDERS:
+            ignored = shutil.ignore_patterns(*NO_CODE)
+            shutil.copytree(project / name, Path(scratch, name), ignore=ignored)
+        yield Path(scratch)
+
+
+@contextlib.contextmanager
 def planted(fault: Fault) -> Iterator[Path]:
     """A copy of the project with that mistake.
 
     Raises:
         ValueError: the lines it replaces are no longer there.
     """
-    with copied(ROOT) as project:
+    with copied() as project:
         path = project / fault.file
         text = path.read_text()
         if text.count(fault.old) != 1:

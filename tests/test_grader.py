@@ -1,24 +1,24 @@
-"""The grade: points, hostile submissions, the file for Gradescope, and faults that it must see."""
+"""The grade: points, planted mistakes that it must see, reports, and the command of the docs."""
 
 import dataclasses
-import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests import grader
-from tests.grader import PARTS, ROOT, by_part, copied, grade, graded_tests
-from tests.planted import FAULTS, Fault, planted
+from tests.grader import PARTS, ROOT, Mark, by_part, explanation, grade, graded_tests, scored
+from tests.planted import FAULTS, Fault, copied, planted
+from tests.sandbox import FOLDERS, Sandbox, available_cores
 
 POINTS = {"test_part1": 30, "test_part2": 30, "test_part3": 40}
-TRAINS = re.compile("training|same_seed|undisturbed|overfits|momentum|clipping")
+TRAINS = re.compile("training|same_seed|undisturbed|overfits|momentum|clipping|learns")
 LOADER_POINTS = 1  # of part 1, for the data loader, which all parts share
 FILES = {
     "test_part1": ("part1_mlp",),
@@ -32,22 +32,36 @@ def graded() -> dict[str, grader.GradedTest]:
     return {f"{test.part}::{test.name}": test for test in graded_tests()}
 
 
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(2) as sandbox:
+        yield sandbox
+
+
+# --- The points -----------------------------------------------------------------------------------
+
+
 def test_points_add_up_and_every_test_says_what_was_asked(graded):
     for part, points in POINTS.items():
         assert sum(test.points for test in graded.values() if test.part == part) == points
     for test in graded.values():
         assert len(test.asked) > 20, test.name
+        assert all(f"{test.part}::{name}" in graded for name in test.needs), test.name
+
+
+def test_all_time_limits_together_are_below_nine_minutes(graded):
+    assert sum(2 * test.seconds for test in graded.values()) < 9 * 60
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_that_is_missing_costs_its_own_points_alone(part):
-    # So no fault in a part's own files can cost points in another part.
-    with copied(ROOT) as submission:
+def test_a_part_that_is_missing_costs_its_own_points_alone(part, sandbox):
+    # So no mistake in a part's own files can cost points in another part.
+    with copied() as submission:
         for name in FILES[part]:
             path = submission / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        marks = grade(submission)
+        marks = grade(submission, sandbox=sandbox)
     failed = {mark.test.name: mark.why for mark in marks if mark.why and mark.test.part != part}
     assert not failed
     left = LOADER_POINTS if part == "test_part1" else 0
@@ -66,12 +80,13 @@ QUICKLY_SEEN = [fault for fault in FAULTS if not TRAINS.search(fault.test)][::4]
 
 
 @pytest.mark.parametrize(
-    ("faults", "at_least"), [(QUICKLY_SEEN, 10), pytest.param(FAULTS, 61, marks=pytest.mark.slow)]
+    ("faults", "at_least"), [(QUICKLY_SEEN, 10), pytest.param(FAULTS, 80, marks=pytest.mark.slow)]
 )
-def test_the_grade_sees_planted_faults(faults, at_least, graded):
+def test_the_grade_sees_planted_faults(faults, at_least, graded, sandbox):
     def is_seen(fault: Fault) -> bool:
+        test = graded[f"{fault.part}::{fault.test}"]
         with planted(fault) as submission:
-            return bool(grade(submission, [graded[f"{fault.part}::{fault.test}"]], jobs=1)[0].why)
+            return bool(grade(submission, [test], jobs=1, sandbox=sandbox)[0].why)
 
     with ThreadPoolExecutor(2) as pool:
         seen = list(pool.map(is_seen, faults))
@@ -80,109 +95,51 @@ def test_the_grade_sees_planted_faults(faults, at_least, graded):
     assert len(faults) >= at_least
 
 
-# --- Hostile submissions --------------------------------------------------------------------------
-
-HOSTILE = {
-    "loops": ("while True: pass", "stopped after"),
-    "exits": ("raise SystemExit(0)", "SystemExit"),
-    "leaves": ("import os; os._exit(0)", "the process ended early"),
-    "kills itself": ("import os, signal; os.kill(os.getpid(), 9)", "the process ended early"),
-    "kills its group": ("import os, signal; os.killpg(0, 9)", "the process ended early"),
-    "eats memory": ("x = bytearray(10**10); x[::4096] = x[::4096]", "MemoryError"),
-    "prints": ("while True: print('x' * 10**6)", ""),
-    "forks": ("import os, time\n        if os.fork() == 0: time.sleep(60)\n        1 / 0", "Zero"),
-}
-
-
-def with_relu(body: str, submission: Path) -> None:
-    """Let the submission do that whenever its ReLU is used."""
-    modules = submission / "part1_mlp" / "modules.py"
-    old = "        self._out = np.maximum(x, 0)\n"
-    assert old in modules.read_text()
-    modules.write_text(modules.read_text().replace(old, f"        {body}\n{old}"))
-
-
-@pytest.mark.parametrize(
-    "how",
-    ["leaves", *(pytest.param(how, marks=pytest.mark.slow) for how in HOSTILE if how != "leaves")],
-)
-def test_a_hostile_submission_loses_those_points_alone(how, graded):
-    body, why = HOSTILE[how]
-    chosen = [
-        dataclasses.replace(graded[f"test_part1::{name}"], seconds=15)
-        for name in ("test_linear_forward", "test_relu", "test_softmax_forward")
-    ]
-    with copied(ROOT) as submission:
-        with_relu(body, submission)
-        marks = grade(submission, chosen)
-    assert [bool(mark.why) for mark in marks] == [False, True, False]
-    assert why in marks[1].why
-    assert len(marks[1].why) < 3 * grader.MAX_OUTPUT
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_process_that_escapes_the_grader_ends_when_its_time_is_used(tmp_path, graded):
-    escape = (
-        "import os, pathlib\n"
-        "        if os.fork() == 0:\n"
-        "            os.setsid()\n"
-        f"            pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
-        "            while True: pass\n"
-        f"        while not os.listdir({str(tmp_path)!r}): pass"
-    )
-    with copied(ROOT) as submission:
-        with_relu(escape, submission)
-        grade(submission, [dataclasses.replace(graded["test_part1::test_relu"], seconds=1)])
-    escaped = [int(path.name) for path in tmp_path.iterdir()]
-    assert escaped
-    until = time.monotonic() + 60
-    while any(_is_running(process) for process in escaped) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert not any(_is_running(process) for process in escaped)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"  # dead, though nobody may have asked for its exit code
-
-
-def test_a_submission_that_cannot_be_imported_loses_its_points(graded):
-    chosen = [graded["test_part1::test_relu"], graded["test_part2::test_parameters"]]
-    with copied(ROOT) as submission:
-        (submission / "part1_mlp" / "modules.py").write_text("def (:\n")
-        marks = grade(submission, chosen)
-    assert "SyntaxError" in marks[0].why
-    assert marks[1].why == ""
-
-
-# --- The command ----------------------------------------------------------------------------------
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def test_command_grades_a_submission_and_leaves_it_alone(tmp_path, monkeypatch, capsys, graded):
-    few = [graded[f"test_part1::{name}"] for name in ("test_relu", "test_softmax_forward")]
-    monkeypatch.setattr(grader, "graded_tests", lambda: few)
-    fault = next(fault for fault in FAULTS if fault.test == "test_relu")
+def test_the_same_seed_asks_for_the_same_numbers(graded, sandbox):
+    fault = next(fault for fault in FAULTS if fault.test == "test_linear_forward")
     with planted(fault) as submission:
-        before = _digests(submission)
-        assert grader.main(submission, tmp_path / "results.json") == 1
-        assert _digests(submission) == before
-    said = capsys.readouterr().out
-    assert "0 / 2   test_relu" in said
-    assert "2 / 2   test_softmax_forward" in said
-    assert few[0].asked in said, "what was asked is told where points are lost"
-    assert json.loads((tmp_path / "results.json").read_text())["score"] == 2
+        first, again, other = (
+            grade(submission, [graded[f"test_part1::{fault.test}"]], sandbox=sandbox, seed=seed)
+            for seed in (1, 1, 2)
+        )
+    assert first[0].why == again[0].why != other[0].why
+
+
+def mark(name: str, points: float, why: str = "", needs: tuple = (), missing: bool = False) -> Mark:
+    test = grader.GradedTest("test_part1", name, "what was asked for", points, 5, needs, print)
+    return Mark(test, why, missing)
+
+
+def test_one_fault_costs_once():
+    marks = scored(
+        [mark("layer", 2, "wrong"), mark("other", 6), mark("net", 4, "wrong", needs=("layer",))]
+    )
+    assert [m.see for m in marks] == ["", "", "layer"]
+    assert [m.score for m in marks] == [0, 6, 3]  # three quarters of what was judged was right
+    assert explanation(marks[2]) == ["not judged, see layer"]
+
+
+def test_what_is_missing_or_right_is_judged_though_a_test_that_it_needs_failed():
+    marks = scored([
+        mark("layer", 2, "wrong"), mark("other", 6), mark("net", 4, needs=("layer",)),
+        mark("gone", 4, "no module", needs=("layer",), missing=True),
+    ])  # fmt: skip
+    assert [m.score for m in marks] == [0, 6, 4, 0]
+    assert {m.see for m in marks} == {""}
+
+
+# --- Reports --------------------------------------------------------------------------------------
+
+
+def test_an_explanation_is_short_and_each_line_stands_once():
+    why = grader._readable(
+        "\n".join(["the same"] * 3 + [f"line {i} \x00\x1b[31m" for i in range(20)])
+    )
+    lines = explanation(mark("net", 4, why))
+    assert lines[:2] == ["asked: what was asked for", "the same"]
+    assert len(lines) <= 8
+    assert len(set(lines)) == len(lines)
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_grader_that_is_stopped_leaves_the_points_won_until_then(tmp_path, monkeypatch, graded):
@@ -190,9 +147,9 @@ def test_a_grader_that_is_stopped_leaves_the_points_won_until_then(tmp_path, mon
     monkeypatch.setattr(grader, "graded_tests", lambda: few)
     file = tmp_path / "results.json"
 
-    def stopped_after_the_first(submission, tests, *, done):
+    def stopped_after_the_first(submission, tests, *, done, **options):
         assert json.loads(file.read_text())["score"] == 0
-        done(grader.Mark(tests[0], ""))
+        done(Mark(tests[0], ""))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(grader, "grade", stopped_after_the_first)
@@ -203,12 +160,141 @@ def test_a_grader_that_is_stopped_leaves_the_points_won_until_then(tmp_path, mon
     assert "stopped before" in left["tests"][1]["output"]
 
 
+def test_files_that_were_changed_are_put_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(grader, "ROOT", tmp_path)
+    for name in ("a.py", "b.py", "c.py"):
+        (tmp_path / name).write_text("right\n")
+    intact = grader.Intact(["*.py"])
+    (tmp_path / "a.py").write_text("wrong\n")
+    (tmp_path / "b.py").unlink()
+    assert intact.restore() == "a.py, b.py"
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"right\n"}
+    assert intact.restore() == ""
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def run_pytest(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def empty_parts(tmp_path) -> Path:
+    """A submission of six empty folders: it is graded in seconds."""
+    for name in FOLDERS:
+        (tmp_path / "work" / name).mkdir(parents=True)
+    return tmp_path / "work"
+
+
+HOSTILE_SETTINGS = {
+    "conftest.py": "print('the grade is 100 / 100'); import os; os._exit(0)\n",
+    "pytest.ini": "[pytest]\naddopts = --no-such-option --collect-only\n",
+    "tests/grading_options.py": "raise SystemExit('the grade is 100 / 100')\n",
+}
+
+
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [("--submission", "/no/such/folder"), ("--gradescope", "/no/such/x"), ("--gradescope", "/")],
+    "form",
+    [
+        pytest.param(("--submission", "DIR", "--gradescope", "FILE"), id="space"),
+        pytest.param(("--submission=DIR", "--gradescope=FILE"), id="equals sign",
+                     marks=pytest.mark.slow),
+        pytest.param(("tests", "--submission", "DIR", "--gradescope", "FILE"), id="with a path",
+                     marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_the_command_of_the_docs_grades(form, empty_parts, tmp_path):
+    for name, text in HOSTILE_SETTINGS.items():
+        (empty_parts / name).parent.mkdir(exist_ok=True)
+        (empty_parts / name).write_text(text)
+    file = tmp_path / "results.json"
+    file.write_text("an older one")
+    done = run_pytest(
+        *(each.replace("DIR", str(empty_parts)).replace("FILE", str(file)) for each in form)
+    )
+    assert "0 / 100  in all" in done.stdout, done.stdout + done.stderr
+    assert "100 / 100" not in done.stdout
+    assert done.returncode == 1
+    assert json.loads(file.read_text())["score"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["config", "path"])
+def test_the_command_grades_from_elsewhere_and_a_folder_too_deep(where, empty_parts, tmp_path):
+    given = ("-c", ROOT / "pyproject.toml") if where == "config" else (ROOT,)
+    deep = tmp_path / "deep" / "hand-in"
+    shutil.move(empty_parts, deep)
+    done = run_pytest(*given, "--submission=deep", "--gradescope=results.json", cwd=tmp_path)
+    assert "0 / 100  in all" in done.stdout, done.stdout + done.stderr
+    assert json.loads((tmp_path / "results.json").read_text())["score"] == 0
+
+
+@pytest.mark.slow
+def test_a_clone_of_the_project_is_graded_by_this_project(tmp_path):
+    clone = tmp_path / "clone"
+    with copied() as project:
+        shutil.copytree(project, clone)
+    shutil.copytree(ROOT / "tests", clone / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "grader.dist-info"):
+        path = ROOT / name
+        shutil.copytree(path, clone / name) if path.is_dir() else shutil.copy(path, clone)
+    for part in ("part1_mlp/modules.py", "part2_cnn/model.py", "part3_rnn/model.py"):
+        (clone / part).write_text("def (:\n")
+    cheat = "\ndef main(*given):\n    print('100 / 100  in all')\n    return 0\n"
+    with (clone / "tests" / "grader.py").open("a") as file:
+        file.write(cheat)
+    done = run_pytest("--submission", clone)
+    assert done.returncode == 1
+    assert "100 / 100" not in done.stdout
+    assert "SyntaxError: invalid syntax" in done.stdout
+    assert "def (:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--submission", "/no/such/folder", "is no folder"),
+        ("--submission", "EMPTY", "holds none of the folders data, part1_mlp"),
+        ("--submission=", None, "is empty"),
+        ("--gradescope", "/no/such/x", "there is no folder /no/such"),
+        ("--gradescope", "/", "is a folder"),
+        ("--gradescope=", None, "is empty"),
+    ],
 )
-def test_options_that_are_refused(option, value):
-    command = [sys.executable, "-m", "pytest", option, value]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert option in done.stderr
+def test_options_that_are_refused(option, value, why, tmp_path):
+    given = [option] if value is None else [option, value.replace("EMPTY", str(tmp_path))]
+    done = run_pytest(*given)
+    assert done.returncode == 2
+    assert done.stderr.startswith(option.rstrip("="))
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_submission_is_left_alone(sandbox, graded):
+    with copied() as submission:
+        before = {path: path.read_bytes() for path in submission.rglob("*.py")}
+        init = submission / "part1_mlp" / "__init__.py"
+        before[init] = b"open('part1_mlp/modules.py', 'w').write('')\n"
+        init.write_bytes(before[init])
+        chosen = dataclasses.replace(graded["test_part1::test_relu"], seconds=5)
+        grade(submission, [chosen], sandbox=sandbox)
+        assert {path: path.read_bytes() for path in submission.rglob("*.py")} == before
+
+
+def test_jobs_follow_the_cores_that_may_be_used(monkeypatch, tmp_path):
+    import os
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    monkeypatch.setattr("tests.sandbox.CGROUP", tmp_path)
+    assert available_cores() == 3
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert available_cores() == 2
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert available_cores() == 3
+    (tmp_path / "cpu").mkdir()
+    for name, value in (("quota", 100_000), ("period", 100_000)):
+        (tmp_path / "cpu" / f"cpu.cfs_{name}_us").write_text(f"{value}\n")
+    assert available_cores() == 1

@@ -3,212 +3,250 @@
 import numpy as np
 import pytest
 
-TOY = ("--dataset", "moons", "--n_samples", 400, "--max_epochs", 15)
-CLOSE = {"rtol": 1e-6, "atol": 1e-9}
+from tests.graded.checks import close, demand, equal, numbers
+from tests.graded.references import cross_entropy, mlp, mlp_gradients, softmax
+from tests.graded.runs import (
+    column,
+    is_chosen_on_validation,
+    keeps_a_record,
+    learns_what_can_be_learnt,
+    make_images,
+    stands_still,
+)
+from tests.sandbox import Remote, Submission
+from tests.wire import Tensor
+
+LAYERS = ("test_linear_forward", "test_linear_backward", "test_relu")
+SMALL = ("--dataset", "cifar10", "--dnn_hidden_units", "100", "--batch_size", 20)
+TOY = ("--model", "numpy", "--dataset", "moons", "--n_samples", 400)
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(3)
+def linear(submission: Submission, rng: np.random.Generator) -> tuple[Remote, np.ndarray, dict]:
+    """A Linear(5, 3) with parameters that are known, and an input."""
+    layer = submission("part1_mlp.modules").Linear(5, 3)
+    params = layer.params
+    demand(
+        isinstance(params, dict) and {"weight", "bias"} <= params.keys(),
+        "Linear.params: expected a dict with weight and bias",
+    )
+    numbers(params["weight"], "Linear(5, 3).params['weight']", (5, 3))
+    numbers(params["bias"], "Linear(5, 3).params['bias']", (3,))
+    known = {"weight": rng.normal(size=(5, 3)), "bias": rng.normal(size=3)}
+    submission.do("fill", layer, known)
+    return layer, rng.normal(size=(4, 5)), known
 
 
 @pytest.mark.points(2)
-def test_linear_forward(rng):
+def test_linear_forward(submission, rng):
     """Linear maps (N, in_features) to x W + b, W of shape (in_features, out_features)."""
-    from part1_mlp.modules import Linear
-
-    layer, x = Linear(5, 3), rng.normal(size=(4, 5))
-    assert layer.params["weight"].shape == (5, 3)
-    assert layer.params["bias"].shape == (3,)
-    layer.params["bias"][...] = [1.0, -2.0, 3.0]
-    expected = x @ layer.params["weight"] + np.array([1.0, -2.0, 3.0])
-    np.testing.assert_allclose(layer.forward(x), expected, **CLOSE)
+    layer, x, known = linear(submission, rng)
+    close(layer.forward(x), x @ known["weight"] + known["bias"], "Linear.forward(x)")
 
 
 @pytest.mark.points(4)
-def test_linear_backward(rng, numeric_gradient):
+def test_linear_backward(submission, rng):
     """Linear.backward sets grads of weight and bias and returns the gradient of the input."""
-    from part1_mlp.modules import Linear
-
-    layer, x, dout = Linear(5, 3), rng.normal(size=(4, 5)), rng.normal(size=(4, 3))
-
-    def loss() -> float:
-        return float((layer.forward(x) * dout).sum())
-
-    loss()
-    dx = np.array(layer.backward(dout))
-    grads = {name: np.array(value) for name, value in layer.grads.items()}
-    np.testing.assert_allclose(dx, numeric_gradient(loss, x), **CLOSE)
-    for name in ("weight", "bias"):
-        assert grads[name].shape == layer.params[name].shape
-        np.testing.assert_allclose(grads[name], numeric_gradient(loss, layer.params[name]), **CLOSE)
+    layer, x, known = linear(submission, rng)
+    dout = rng.normal(size=(4, 3))
+    layer.forward(rng.normal(size=(4, 5)))
+    layer.backward(dout)  # whose gradients those of the next call replace
+    layer.forward(x)
+    dx = layer.backward(dout)
+    grads = layer.grads
+    demand(isinstance(grads, dict), "Linear.grads: expected a dict with weight and bias")
+    close(grads.get("weight"), x.T @ dout, "Linear.grads['weight'] after backward(dout)")
+    close(grads.get("bias"), dout.sum(axis=0), "Linear.grads['bias'] after backward(dout)")
+    close(dx, dout @ known["weight"].T, "what Linear.backward(dout) returns")
 
 
 @pytest.mark.points(2)
-def test_relu():
+def test_relu(submission, rng):
     """ReLU is max(0, x), and lets the gradient pass where x > 0 alone: at 0 it is 0."""
-    from part1_mlp.modules import ReLU
-
-    layer, x = ReLU(), np.array([[-2.0, 0.0, 3.0]])
-    np.testing.assert_array_equal(layer.forward(x), [[0, 0, 3]])
-    np.testing.assert_array_equal(layer.backward(np.array([[5.0, 7.0, 11.0]])), [[0, 0, 11]])
-    np.testing.assert_array_equal(x, [[-2, 0, 3]], err_msg="the input is left as it was")
+    layer = submission("part1_mlp.modules").ReLU()
+    x, dout = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    x[0] = -2, 0, 3
+    kept = submission.do("keep_input", layer, x)
+    close(kept["output"], np.maximum(x, 0), "ReLU.forward(x)")
+    close(kept["input"], x, "the input after ReLU.forward(x), which is to leave it as it was")
+    close(layer.backward(dout), dout * (x > 0), "ReLU.backward(dout)")
 
 
 @pytest.mark.points(2)
-def test_softmax_forward(rng):
+def test_softmax_forward(submission, rng):
     """Rows of SoftMax's output sum to 1, for logits of 1,000 as well."""
-    from part1_mlp.modules import SoftMax
-
+    forward = submission("part1_mlp.modules").SoftMax().forward
     logits = rng.normal(size=(4, 3))
-    p = SoftMax().forward(logits.copy())
-    np.testing.assert_allclose(p, np.exp(logits) / np.exp(logits).sum(1, keepdims=True), **CLOSE)
-    with np.errstate(all="ignore"):
-        large = SoftMax().forward(np.array([[1000.0, 999.0], [-1000.0, -1000.0]]))
-    odds = np.exp(-1) / (1 + np.exp(-1))
-    np.testing.assert_allclose(large, [[1 - odds, odds], [0.5, 0.5]], **CLOSE)
+    close(forward(logits), softmax(logits), "SoftMax.forward(x)")
+    large = np.array([[1000.0, 999.0], [-1000.0, -1000.0]])
+    close(forward(large), softmax(large), "SoftMax.forward of [[1000, 999], [-1000, -1000]]")
 
 
 @pytest.mark.points(3)
-def test_softmax_backward(rng, numeric_gradient):
-    """SoftMax.backward multiplies by the full Jacobian, not by its diagonal alone."""
-    from part1_mlp.modules import SoftMax
-
-    layer, x, dout = SoftMax(), rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
-
-    def loss() -> float:
-        return float((layer.forward(x) * dout).sum())
-
-    loss()
-    dx = np.array(layer.backward(dout))
-    np.testing.assert_allclose(dx, numeric_gradient(loss, x), rtol=1e-5, atol=1e-8)
-
-
-@pytest.mark.points(3)
-def test_cross_entropy(rng, numeric_gradient):
-    """CrossEntropy is the mean over the batch; backward is the gradient of that mean."""
-    from part1_mlp.modules import CrossEntropy
-
-    module, p = CrossEntropy(), rng.uniform(0.1, 0.9, (4, 3))
-    one_hot = np.eye(3)[[0, 2, 1, 1]]
-    expected = -np.log(p[range(4), [0, 2, 1, 1]]).mean()
-    assert module.forward(p, one_hot) == pytest.approx(expected)
-    gradient = np.array(module.backward(p, one_hot))
-    numeric = numeric_gradient(lambda: module.forward(p, one_hot), p)
-    np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-8)
-    certain = module.forward(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]))
-    assert np.isfinite(certain), "a probability of 0 must not give an infinite loss"
-
-
-@pytest.mark.points(4)
-def test_numpy_mlp(rng, linears_of, numeric_gradient):
-    """The NumPy MLP: linear and ReLU in turn, logits at the end; backward fills all grads."""
-    from part1_mlp.mlp_numpy import MLP
-
-    net, x, dout = MLP(5, [8, 6], 3), rng.normal(size=(4, 5)), rng.normal(size=(4, 3))
-    layers = linears_of(net)
-    shapes = [layer.params["weight"].shape for layer in layers]
-    assert shapes == [(5, 8), (8, 6), (6, 3)]
-    for layer in layers:
-        for values in layer.params.values():
-            values[...] = rng.normal(size=values.shape)
-    h = x
-    for layer in layers[:-1]:
-        h = np.maximum(h @ layer.params["weight"] + layer.params["bias"], 0)
-    expected = h @ layers[-1].params["weight"] + layers[-1].params["bias"]
-    assert (expected < 0).any()  # else a ReLU after the logits would not show
-    np.testing.assert_allclose(net.forward(x), expected, **CLOSE)
-
-    def loss() -> float:
-        return float((net.forward(x) * dout).sum())
-
-    loss()
-    net.backward(dout)
-    grads = [{name: np.array(g) for name, g in layer.grads.items()} for layer in layers]
-    for layer, of_layer in zip(layers, grads, strict=True):
-        for name, gradient in of_layer.items():
-            numeric = numeric_gradient(loss, layer.params[name])
-            np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-8)
-
-
-@pytest.mark.points(2)
-def test_pytorch_mlp():
-    """The PyTorch MLP is the same net: with equal weights it gives equal logits."""
-    import torch
-    from torch import nn
-
-    from part1_mlp.mlp_pytorch import MLP
-
-    torch.manual_seed(0)
-    net = MLP(5, [8, 6], 3).eval()
-    linears = [module for module in net.modules() if isinstance(module, nn.Linear)]
-    assert [tuple(m.weight.shape) for m in linears] == [(8, 5), (6, 8), (3, 6)]
-    x = torch.randn(4, 5)
-    h = x
-    for linear in linears[:-1]:
-        h = torch.relu(h @ linear.weight.T + linear.bias)
-    expected = h @ linears[-1].weight.T + linears[-1].bias
-    torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
-    parameters = sum(p.numel() for p in MLP(3072, [512, 256, 128], 10).parameters())
-    assert parameters == 1_738_890
+def test_softmax_and_cross_entropy(submission, rng):
+    """SoftMax and CrossEntropy in turn: the mean loss, and its gradient by the logits."""
+    modules = submission("part1_mlp.modules")
+    activation, loss = modules.SoftMax(), modules.CrossEntropy()
+    logits, labels = rng.normal(size=(4, 3)), rng.integers(0, 3, 4)
+    one_hot = np.eye(3)[labels]
+    p = activation.forward(logits)
+    close(loss.forward(p, one_hot), cross_entropy(logits, labels), "the loss of SoftMax's output")
+    dx = activation.backward(loss.backward(p, one_hot))
+    close(dx, (softmax(logits) - one_hot) / 4, "the gradient of the loss by the logits")
 
 
 @pytest.mark.points(1)
-def test_loader_keeps_the_splits_apart():
+def test_softmax_backward(submission, rng):
+    """SoftMax.backward multiplies by the full Jacobian, not by its diagonal alone."""
+    layer = submission("part1_mlp.modules").SoftMax()
+    x, dout = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    layer.forward(x)
+    p = softmax(x)
+    expected = p * (dout - (dout * p).sum(axis=1, keepdims=True))
+    close(layer.backward(dout), expected, "SoftMax.backward(dout)")
+
+
+@pytest.mark.points(1)
+def test_cross_entropy_forward(submission, rng):
+    """CrossEntropy is the mean over the batch, and finite where a probability is 0."""
+    loss = submission("part1_mlp.modules").CrossEntropy()
+    p, labels = rng.uniform(0.1, 0.9, (4, 3)), rng.integers(0, 3, 4)
+    expected = -np.log(p[range(4), labels]).mean()
+    close(loss.forward(p, np.eye(3)[labels]), expected, "CrossEntropy.forward(p, one_hot)")
+    certain = loss.forward(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]))
+    demand(
+        np.isfinite(numbers(certain, "the loss", ())),
+        f"the loss of a probability of 0: expected a finite number, got {certain}",
+    )
+
+
+@pytest.mark.points(1)
+def test_cross_entropy_backward(submission, rng):
+    """CrossEntropy.backward is the gradient of the mean loss by the probabilities."""
+    loss = submission("part1_mlp.modules").CrossEntropy()
+    p, one_hot = rng.uniform(0.1, 0.9, (4, 3)), np.eye(3)[rng.integers(0, 3, 4)]
+    loss.forward(p, one_hot)
+    close(loss.backward(p, one_hot), -one_hot / p / 4, "CrossEntropy.backward(p, one_hot)")
+
+
+@pytest.mark.points(4, needs=LAYERS)
+def test_numpy_mlp(submission, rng):
+    """The NumPy MLP: linear and ReLU in turn, logits at the end; backward fills all grads."""
+    net = submission("part1_mlp.mlp_numpy").MLP(5, [8, 6], 3)
+    layers = submission.do("linear_layers", net)
+    shapes = [numbers(layer.params["weight"], "a layer's weight").shape for layer in layers]
+    equal(
+        shapes, [(5, 8), (8, 6), (6, 3)], "the weights of the Linear modules in MLP(5, [8, 6], 3)"
+    )
+    known = [(rng.normal(size=shape), rng.normal(size=shape[1])) for shape in shapes]
+    for layer, (weight, bias) in zip(layers, known, strict=True):
+        submission.do("fill", layer, {"weight": weight, "bias": bias})
+    x, dout = rng.normal(size=(40, 5)), rng.normal(size=(40, 3))  # with negative logits, surely
+    close(net.forward(x), mlp(x, known), "MLP.forward(x)")
+    net.backward(dout)
+    for i, expected in enumerate(mlp_gradients(x, known, dout)):
+        grads = layers[i].grads
+        for name, gradient in zip(("weight", "bias"), expected, strict=True):
+            got = grads.get(name) if isinstance(grads, dict) else None
+            close(
+                got, gradient, f"after MLP.backward(dout), grads['{name}'] of linear layer {i + 1}"
+            )
+
+
+@pytest.mark.points(2)
+def test_pytorch_mlp(submission, rng):
+    """The PyTorch MLP is the same net: with equal weights it gives equal logits."""
+    module = submission("part1_mlp.mlp_pytorch")
+    net = module.MLP(5, [8, 6], 3)
+    named = submission.do("parameters", net)
+    shapes = [array.shape for _, array in named]
+    equal(shapes, [(8, 5), (8,), (6, 8), (6,), (3, 6), (3,)], "the parameters of MLP(5, [8, 6], 3)")
+    known = [rng.normal(size=shape) for shape in shapes]
+    submission.do("set_parameters", net, known)
+    x = rng.normal(size=(40, 5)).astype(np.float32)
+    expected = mlp(x, [(known[i].T, known[i + 1]) for i in (0, 2, 4)])
+    logits = submission.do("predict", net, Tensor(x))
+    close(logits, expected, "the logits in evaluation mode", rtol=1e-3, atol=1e-4)
+    large = submission.do("parameters", module.MLP(3072, [512, 256, 128], 10))
+    equal(sum(array.size for _, array in large), 1_738_890, "parameters of 3072-512-256-128-10")
+
+
+@pytest.mark.points(1)
+def test_loader_keeps_the_splits_apart(submission):
     """load_dataset gives train, validation and test sets that share no sample; the seed counts."""
-    from data import load_dataset
+    load = submission("data").load_dataset
+    names = ("x_train", "x_val", "x_test")
+    sets = [load("moons", seed=seed, n_samples=300, noise=0.1) for seed in (0, 0, 1)]
+    first, again, other = (submission.do("arrays", each, names) for each in sets)
+    rows = [{tuple(row) for row in numbers(first[name], name).tolist()} for name in names]
+    demand(all(rows), "load_dataset('moons', n_samples=300): a split is empty")
+    shared = sum(map(len, rows)) - len(set.union(*rows))
+    equal(shared, 0, "samples that are in two splits")
+    close(again["x_train"], first["x_train"], "x_train with the same seed")
+    demand(
+        not np.array_equal(first["x_train"], other["x_train"]),
+        "x_train with another seed: expected other points, got the same",
+    )
+    equal((sets[0].n_inputs, sets[0].n_classes), (2, 2), "n_inputs and n_classes of moons")
 
-    sets = [load_dataset("moons", seed=seed, n_samples=300, noise=0.1) for seed in (0, 0, 1)]
-    rows = [
-        {tuple(row) for row in np.asarray(getattr(sets[0], f"x_{split}")).tolist()}
-        for split in ("train", "val", "test")
-    ]
-    assert all(rows)
-    assert len(set.union(*rows)) == sum(map(len, rows))
-    np.testing.assert_array_equal(sets[0].x_train, sets[1].x_train)
-    assert not np.array_equal(sets[0].x_train, sets[2].x_train)
-    assert (sets[0].n_inputs, sets[0].n_classes) == (2, 2)
 
-
-@pytest.mark.points(1, seconds=60)  # for each of the two
-@pytest.mark.parametrize("model", ["numpy", "pytorch"])
-def test_training_learns_moons(model, train, keeps_a_record, is_chosen_on_validation):
-    """train.py learns moons, keeps the promised files, and lets validation choose the weights."""
-    run = train("part1_mlp", "--model", model, *TOY)
+@pytest.mark.points(
+    2, seconds=8, needs=(*LAYERS, "test_numpy_mlp", "test_softmax_and_cross_entropy")
+)
+def test_training_numpy(submission, rng):
+    """train.py --model numpy learns what can be learnt, keeps its files, and trusts validation."""
+    run = learns_what_can_be_learnt(
+        submission, rng, "part1_mlp", "--model", "numpy", *SMALL, "--max_epochs", 60,
+        "--learning_rate", 0.002, n_train=20, n_test=10, at_least=0.6,
+    )  # fmt: skip
     keeps_a_record(run)
     is_chosen_on_validation(run)
-    assert run.result["test_accuracy"] > 0.9
-    assert run.history["train_loss"][-1] < 0.5 * run.history["train_loss"][0]
 
 
-@pytest.mark.points(1, seconds=60)
-def test_same_seed_same_run(train):
+@pytest.mark.points(2, seconds=8, needs=("test_pytorch_mlp",))
+def test_training_pytorch(submission, rng):
+    """train.py --model pytorch learns what can be learnt, and validation chooses the weights."""
+    run = learns_what_can_be_learnt(
+        submission, rng, "part1_mlp", "--model", "pytorch", *SMALL, "--max_epochs", 25,
+        n_train=20, n_test=10, at_least=0.6,
+    )  # fmt: skip
+    keeps_a_record(run)
+    is_chosen_on_validation(run)
+
+
+@pytest.mark.points(1, seconds=8)
+def test_same_seed_same_run(submission):
     """A seed decides the run: twice the same gives the same curve, another one another."""
-    runs = [train("part1_mlp", "--model", "numpy", *TOY, "--seed", seed) for seed in (0, 0, 1)]
-    first, again, other = (run.history["train_loss"] for run in runs)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-@pytest.mark.points(2, seconds=60)
-def test_momentum_helps(train):
-    """Momentum adds up steps in one direction: full-batch SGD gets further with it."""
-    flags = ("--model", "numpy", "--dataset", "moons", "--n_samples", 400, "--batch_size", "full",
-             "--max_steps", 40, "--eval_freq", 20, "--learning_rate", 0.02)  # fmt: skip
-    plain, fast = (
-        train("part1_mlp", *flags, "--momentum", value).history["train_loss"] for value in (0, 0.9)
+    runs = [submission.train("part1_mlp", *TOY, "--max_epochs", 3, "--seed", s) for s in (0, 0, 1)]
+    first, again, other = (column(run, "train_loss") for run in runs)
+    close(again, first, "train_loss of a second run with the same seed", rtol=0, atol=0)
+    demand(
+        not np.array_equal(first, other),
+        "train_loss with another seed: expected another curve, got the same",
     )
-    assert fast[-1] < plain[-1]
-    assert plain[0] - fast[-1] > 1.2 * (plain[0] - plain[-1])
 
 
-@pytest.mark.points(2, seconds=90)
-def test_evaluation_is_undisturbed(train, tiny_images):
+@pytest.mark.points(1, seconds=8)
+def test_momentum_helps(submission):
+    """Momentum adds up steps in one direction: full-batch SGD gets further with it."""
+    flags = ("--batch_size", "full", "--max_steps", 40, "--eval_freq", 20, "--learning_rate", 0.02)
+    plain, fast = (
+        column(submission.train("part1_mlp", *TOY, *flags, "--momentum", value), "train_loss")
+        for value in (0, 0.9)
+    )
+    gained, most = plain[0] - plain[-1], plain[0] - fast[-1]
+    demand(
+        most > 1.2 * max(gained, 0),
+        "40 steps with momentum 0.9: expected the training loss to fall by more than 1.2 times "
+        f"{gained:.3g}, as it does without, got {most:.3g}",
+    )
+
+
+@pytest.mark.points(1, seconds=8)
+def test_evaluation_is_undisturbed(submission, rng):
     """Neither dropout nor augmentation touches evaluation: weights that stand still score alike."""
-    run = train("part1_mlp", "--model", "pytorch", "--dataset", "cifar10", "--data_dir",
-                tiny_images, "--batch_size", 60, "--max_epochs", 2,
-                "--learning_rate", 1e-12)  # fmt: skip
-    for split in ("train", "val", "test"):
-        losses = run.history[f"{split}_loss"]
-        assert len(losses) >= 2
-        np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+    images = make_images(submission.folder(), rng, 20, 5)
+    run = submission.train(
+        "part1_mlp", "--model", "pytorch", "--dataset", "cifar10", "--data_dir", images,
+        "--batch_size", 60, "--max_epochs", 3, "--learning_rate", 1e-12,
+    )  # fmt: skip
+    stands_still(run)

@@ -2,124 +2,146 @@
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
+
+from tests.graded.checks import close, demand, equal, numbers
+from tests.graded.references import cnn, cross_entropy, weights_and_biases
+from tests.graded.runs import (
+    is_chosen_on_validation,
+    keeps_a_record,
+    learns_what_can_be_learnt,
+    make_images,
+    stands_still,
+)
+from tests.sandbox import Remote, Submission
+from tests.wire import Tensor
 
 N_PARAMETERS = 6_400_586
+SHAPES = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3),
+          (256, 256, 3, 3), (1024, 4096), (1024, 1024), (10, 1024)]  # fmt: skip
+FIRST, SECOND, LAST = SHAPES[-3:]  # the linear layers
+N_UNITS = 10  # whose dropout can be seen in ten logits
 
 
-@pytest.fixture
-def net() -> torch.nn.Module:
-    from part2_cnn.model import CNN
-
-    torch.manual_seed(0)
-    return CNN(3, 10)
+def new_net(submission: Submission, *sizes: int) -> Remote:
+    """A CNN(3, 10), with initial weights of a known seed."""
+    submission.do("seed", 0)
+    return submission("part2_cnn.model").CNN(*(sizes or (3, 10)))
 
 
-def by_the_report(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The logits of the report's net with the parameters of `net`, in their order."""
-    parameters = iter(net.parameters())
-    for _ in range(3):
-        for _ in range(2):
-            x = F.relu(F.conv2d(x, next(parameters), next(parameters), padding=1))
-        x = F.max_pool2d(x, 2, stride=2)
-    x = x.flatten(1)
-    for _ in range(2):
-        x = F.relu(F.linear(x, next(parameters), next(parameters)))
-    return F.linear(x, next(parameters), next(parameters))
+def images_of(rng: np.random.Generator, n: int, n_channels: int = 3) -> np.ndarray:
+    """Noise."""
+    return rng.normal(size=(n, n_channels, 32, 32)).astype(np.float32)
 
 
 @pytest.mark.points(4)
-def test_parameters(net):
+def test_parameters(submission):
     """Six convolutions 3x3 and three linear layers, with 6,400,586 parameters."""
-    shapes = [tuple(p.shape) for p in net.parameters() if p.dim() > 1]
-    assert shapes == [
-        (64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3),
-        (256, 256, 3, 3), (1024, 4096), (1024, 1024), (10, 1024),
-    ]  # fmt: skip
-    assert sum(p.numel() for p in net.parameters()) == N_PARAMETERS
+    arrays = [array for _, array in submission.do("parameters", new_net(submission))]
+    shapes = [array.shape for array in arrays if array.ndim > 1]
+    equal(sorted(shapes), sorted(SHAPES), "the weights of CNN(3, 10)")
+    equal(sum(array.size for array in arrays), N_PARAMETERS, "the parameters of CNN(3, 10)")
 
 
-@pytest.mark.points(8)
-def test_forward(net):
+@pytest.mark.points(8, needs=("test_parameters",))
+def test_forward(submission, rng):
     """Blocks of conv, ReLU, conv, ReLU, max-pool; then linear, ReLU, linear, ReLU, linear."""
-    x = torch.randn(4, 3, 32, 32)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.dim() == 1:
-                parameter.normal_(std=0.1)
-        logits, expected = net.eval()(x), by_the_report(net, x)
-    assert logits.shape == (4, 10)
-    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
+    net = new_net(submission)
+    named = [
+        [name, value if value.ndim > 1 else rng.normal(0, 0.1, value.shape)]
+        for name, value in submission.do("parameters", net)
+    ]
+    submission.do("set_parameters", net, [value for _, value in named])
+    x = images_of(rng, 2)
+    logits = submission.do("predict", net, Tensor(x))
+    close(logits, cnn(x, named), "the logits of 2 images", rtol=2e-3, atol=2e-4)
 
 
 @pytest.mark.points(3)
-def test_other_channels_and_classes():
+def test_other_channels_and_classes(submission, rng):
     """CNN(n_channels, n_classes) builds the net for other images as well."""
-    from part2_cnn.model import CNN
-
-    net = CNN(1, 7).eval()
-    with torch.no_grad():
-        assert net(torch.randn(2, 1, 32, 32)).shape == (2, 7)
+    net = new_net(submission, 1, 7)
+    logits = submission.do("predict", net, Tensor(images_of(rng, 2, n_channels=1)))
+    numbers(logits, "CNN(1, 7) of 2 images with 1 channel", (2, 7))
 
 
-@pytest.mark.points(3)
-def test_dropout(net):
+@pytest.mark.points(3, needs=("test_parameters",))
+def test_dropout(submission, rng):
     """Half of the hidden linear units are dropped in training, none in evaluation."""
-    x = torch.randn(2, 3, 32, 32)
-    rates = [module.p for module in net.modules() if isinstance(module, torch.nn.Dropout)]
-    assert rates == [0.5, 0.5]
-    with torch.no_grad():
-        net.train()
-        assert not torch.equal(net(x), net(x))
-        net.eval()
-        torch.testing.assert_close(net(x), net(x), rtol=0, atol=0)
+    net = new_net(submission)
+    named = submission.do("parameters", net)
+    pairs = {weight.shape: (weight, bias) for weight, bias in weights_and_biases(named)}
+    demand({FIRST, SECOND, LAST} <= pairs.keys(), "the linear layers have other sizes")
+
+    def logits(layer: tuple[int, int], *, training: bool) -> np.ndarray:
+        """Ten units of a hidden layer that are 1 for every image, as the last layer sees them."""
+        for _, array in named:
+            array[...] = 0
+        for shape in (FIRST, SECOND):
+            if shape == layer:
+                pairs[shape][1][:N_UNITS] = 1
+        if layer == FIRST:
+            pairs[SECOND][0][:N_UNITS, :N_UNITS] = np.eye(N_UNITS)
+        pairs[LAST][0][:, :N_UNITS] = np.eye(N_UNITS)
+        submission.do("set_parameters", net, [array for _, array in named])
+        x = Tensor(images_of(rng, 128))
+        return numbers(submission.do("predict", net, x, training=training), "the logits", (128, 10))
+
+    for layer, place, share, value in ((SECOND, "second", 0.5, 2), (FIRST, "first", 0.25, 4)):
+        close(
+            logits(layer, training=False), np.ones((128, 10)),
+            f"units of the {place} hidden linear layer that are 1, in evaluation mode", rtol=1e-4,
+        )  # fmt: skip
+        got = logits(layer, training=True)
+        kept = float((got != 0).mean())
+        demand(
+            abs(kept - share) < 5 * (share * (1 - share) / got.size) ** 0.5,
+            f"units of the {place} hidden linear layer that reach the logits in training mode: "
+            f"expected {share:g} of them, got {kept:.3g}",
+        )
+        close(got[got != 0], np.full((got != 0).sum(), value), "units that are kept", rtol=1e-4)
 
 
 @pytest.mark.points(2)
-def test_initialisation(net):
+def test_initialisation(submission, rng):
     """At first no class is likelier: the loss is near ln 10, and every layer has a gradient."""
-    torch.manual_seed(1)
-    x, y = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
-    loss = F.cross_entropy(net.eval()(x), y)
-    loss.backward()
-    assert abs(loss.item() - np.log(10)) < 0.7
-    for parameter in net.parameters():
-        assert parameter.grad.abs().max() > 1e-8
+    net = new_net(submission)
+    x, y = images_of(rng, 20), np.arange(20) % 10
+    loss = cross_entropy(numbers(submission.do("predict", net, Tensor(x)), "logits", (20, 10)), y)
+    demand(abs(loss - np.log(10)) < 0.7, f"the initial loss: expected about 2.3, got {loss:.3g}")
+    gradients = submission.do("gradients", net, Tensor(x), Tensor(y))
+    for (name, _), gradient in zip(submission.do("parameters", net), gradients, strict=True):
+        largest = abs(numbers(gradient, f"the gradient of {name}")).max()
+        demand(largest > 1e-8, f"the gradient of {name}: expected numbers, got zeros")
 
 
-@pytest.mark.points(4, seconds=120)
-def test_overfits_a_few_images(net):
+@pytest.mark.points(4, seconds=15)
+def test_overfits_a_few_images(submission, rng):
     """Adam brings the loss on 20 images of noise close to 0."""
-    torch.manual_seed(2)
-    x, y = torch.randn(20, 3, 32, 32), torch.arange(20) % 10
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-4)
-    net.eval()  # without dropout
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        if loss < 0.05:
-            break
-    assert (net(x).argmax(1) == y).all()
+    net = new_net(submission)
+    x, y = images_of(rng, 20), np.arange(20) % 10
+    submission.do("fit", net, Tensor(x), Tensor(y), steps=40, learning_rate=5e-4)
+    logits = numbers(submission.do("predict", net, Tensor(x)), "the logits", (20, 10))
+    right = int((logits.argmax(axis=1) == y).sum())
+    equal(right, 20, "images of the 20 that are classified correctly after 40 steps")
 
 
-@pytest.mark.points(4, seconds=120)
-def test_training(train, tiny_images, keeps_a_record, is_chosen_on_validation):
-    """train.py learns coloured bands, keeps the promised files, and trusts validation."""
-    run = train("part2_cnn", "--data_dir", tiny_images, "--max_epochs", 8, "--batch_size", 20)
+@pytest.mark.points(4, seconds=35, needs=("test_forward", "test_overfits_a_few_images"))
+def test_training(submission, rng):
+    """train.py learns what can be learnt, keeps the promised files, and trusts validation."""
+    run = learns_what_can_be_learnt(
+        submission, rng, "part2_cnn", "--max_epochs", 5, "--batch_size", 8,
+        n_train=8, n_test=4, at_least=0.45,
+    )  # fmt: skip
     keeps_a_record(run)
     is_chosen_on_validation(run)
-    assert run.result["test_accuracy"] > 0.5
 
 
-@pytest.mark.points(2, seconds=120)
-def test_evaluation_is_undisturbed(train, tiny_images):
+@pytest.mark.points(2, seconds=12)
+def test_evaluation_is_undisturbed(submission, rng):
     """Neither dropout nor augmentation touches evaluation: weights that stand still score alike."""
-    run = train("part2_cnn", "--data_dir", tiny_images, "--max_epochs", 2, "--batch_size", 60,
-                "--learning_rate", 1e-12)  # fmt: skip
-    for split in ("train", "val", "test"):
-        losses = run.history[f"{split}_loss"]
-        assert len(losses) >= 2
-        np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+    images = make_images(submission.folder(), rng, 3, 2)
+    run = submission.train(
+        "part2_cnn", "--data_dir", images, "--max_epochs", 3, "--batch_size", 20,
+        "--learning_rate", 1e-12,
+    )  # fmt: skip
+    stands_still(run)

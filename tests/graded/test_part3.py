@@ -2,137 +2,230 @@
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
-T, HIDDEN = 6, 128
+from tests.graded.checks import Wrong, close, demand, equal, numbers
+from tests.graded.references import cross_entropy, numeric_gradients, rnn, rnn_readings
+from tests.graded.runs import column, is_chosen_on_validation, keeps_a_record
+from tests.sandbox import Remote, Submission
+from tests.wire import Tensor
 
-
-@pytest.fixture
-def net() -> torch.nn.Module:
-    from part3_rnn.model import VanillaRNN
-
-    torch.manual_seed(0)
-    return VanillaRNN(T, 10, HIDDEN, 10)
+T = 6
+SIZES = (7, 5, 4)  # inputs, hidden units, outputs: all different, so that shapes tell them apart
+WIDE = 128
 
 
-@pytest.fixture
-def x() -> torch.Tensor:
-    digits = torch.from_numpy(np.random.default_rng(0).integers(0, 10, (8, T)))
-    return F.one_hot(digits, 10).float()
+def new_net(submission: Submission, input_length: int, *sizes: int) -> Remote:
+    """A VanillaRNN, with initial weights of a known seed."""
+    submission.do("seed", 0)
+    return submission("part3_rnn.model").VanillaRNN(input_length, *sizes)
 
 
-def by_the_formula(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """h_t = tanh(x_t W_xh + h_{t-1} W_hh + b_h), output = h_T W_hy + b_y."""
-    h = torch.zeros(len(x), net.W_hh.shape[0])
-    for t in range(x.shape[1]):
-        h = torch.tanh(x[:, t] @ net.W_xh + h @ net.W_hh + net.b_h)
-    return h @ net.W_hy + net.b_y
+def with_known_weights(submission: Submission, net: Remote, rng: np.random.Generator) -> list[list]:
+    """Give the net weights and biases at random; returns them with their names."""
+    named = [
+        [name, rng.normal(0, 0.5 if array.ndim > 1 else 0.3, array.shape)]
+        for name, array in submission.do("parameters", net)
+    ]
+    submission.do("set_parameters", net, [array for _, array in named])
+    return named
 
 
-def with_random_biases(net: torch.nn.Module) -> torch.nn.Module:
-    with torch.no_grad():
-        for bias in (net.b_h, net.b_y):
-            bias.normal_(std=0.3)
-    return net
+def fits(logits: object, x: np.ndarray, named: list[list], sizes: tuple[int, int, int]) -> object:
+    """The reading of the parameters with which the formula gives these logits.
+
+    Raises:
+        Wrong: if there is none.
+    """
+    for reading in rnn_readings(named, *sizes):
+        try:
+            close(logits, rnn(x, reading(named)), "the logits", rtol=1e-3, atol=1e-4)
+        except (Wrong, KeyError, ValueError) as error:
+            why = error
+        else:
+            return reading
+    if isinstance(why, Wrong):
+        raise why
+    raise Wrong(
+        "the net's parameters are not those of the formula: expected W_xh, W_hh, W_hy, b_h, b_y"
+    )
+
+
+def one_hot(digits: np.ndarray, n: int) -> np.ndarray:
+    """(batch, input_length, n), float32."""
+    return np.eye(n, dtype=np.float32)[digits]
 
 
 @pytest.mark.points(8)
-def test_forward(net, x):
+def test_forward(submission, rng):
     """The logits are those of the formula, for (batch, input_length, input_dim) inputs."""
-    logits = with_random_biases(net)(x)
-    assert logits.shape == (8, 10)
-    torch.testing.assert_close(logits, by_the_formula(net, x), rtol=1e-4, atol=1e-4)
+    net = new_net(submission, T, *SIZES)
+    named = with_known_weights(submission, net, rng)
+    x = one_hot(rng.integers(0, SIZES[0], (8, T)), SIZES[0])
+    logits = numbers(submission.do("predict", net, Tensor(x)), "the logits", (8, SIZES[2]))
+    fits(logits, x, named, SIZES)
 
 
-@pytest.mark.points(6)
-def test_gradients(net, x):
+@pytest.mark.points(6, needs=("test_forward",))
+def test_gradients(submission, rng):
     """Back-propagation through time gives every parameter its gradient."""
-    with_random_biases(net)
-    with torch.no_grad():
-        net.W_hh.mul_(0.5)
-    names = ("W_xh", "W_hh", "W_hy", "b_h", "b_y")
-    parameters = [getattr(net, name) for name in names]
-    y = torch.arange(8)
-    got = torch.autograd.grad(F.cross_entropy(net(x), y), parameters)
-    wanted = torch.autograd.grad(F.cross_entropy(by_the_formula(net, x), y), parameters)
-    for name, a, b in zip(names, got, wanted, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+    net = new_net(submission, T, *SIZES)
+    named = with_known_weights(submission, net, rng)
+    x = one_hot(rng.integers(0, SIZES[0], (8, T)), SIZES[0])
+    y = rng.integers(0, SIZES[2], 8)
+    reading = fits(submission.do("predict", net, Tensor(x)), x, named, SIZES)
+    names = [name for name, _ in named]
+
+    def loss(arrays: list[np.ndarray]) -> float:
+        return cross_entropy(rnn(x, reading([*map(list, zip(names, arrays, strict=True))])), y)
+
+    expected = numeric_gradients(loss, [array for _, array in named])
+    got = submission.do("gradients", net, Tensor(x), Tensor(y))
+    for name, a, b in zip(names, got, expected, strict=True):
+        close(a, b, f"the gradient of {name}", rtol=2e-3, atol=1e-5)
 
 
 @pytest.mark.points(4)
-def test_initialisation(net):
+def test_initialisation(submission):
     """Weights are drawn from a normal distribution, biases are zero."""
-    shapes = {"W_xh": (10, HIDDEN), "W_hh": (HIDDEN, HIDDEN), "W_hy": (HIDDEN, 10)}
-    for name, shape in shapes.items():
-        weight = getattr(net, name).detach()
-        assert tuple(weight.shape) == shape, name
-        z = (weight - weight.mean()) / weight.std()
-        assert abs(weight.mean()) < 4 * weight.std() / weight.numel() ** 0.5, name
-        kurtosis = z.pow(4).mean().item()  # 3 for a normal distribution, 1.8 for a uniform one
-        assert abs(kurtosis - 3) < 4 * (24 / weight.numel()) ** 0.5 + 0.05, name
-    for name in ("b_h", "b_y"):
-        assert not getattr(net, name).detach().any(), name
+    named = submission.do("parameters", new_net(submission, T, 10, WIDE, 10))
+    shapes = {"W_xh": (10, WIDE), "W_hh": (WIDE, WIDE), "W_hy": (WIDE, 10)}
+    weights = [(name, array) for name, array in named if array.ndim > 1]
+    demand(len(weights) >= 2, f"expected weights and biases, got {[name for name, _ in named]}")
+    for name, weight in weights:
+        if name in shapes:
+            equal(weight.shape, shapes[name], f"the shape of {name}")
+        std = float(weight.std())
+        demand(std > 0, f"{name}: expected numbers drawn at random, all are equal")
+        close(float(weight.mean()), 0, f"the mean of {name}", atol=4 * std / weight.size**0.5)
+        kurtosis = float((((weight - weight.mean()) / std) ** 4).mean())
+        demand(
+            abs(kurtosis - 3) < 4 * (24 / weight.size) ** 0.5 + 0.05,
+            f"{name}: expected a normal distribution, whose kurtosis is 3 (a uniform one has 1.8), "
+            f"got {kurtosis:.2f}",
+        )
+    for name, array in named:
+        if array.ndim == 1:
+            close(array, np.zeros_like(array), f"the initial {name}")
 
 
-@pytest.mark.points(2)
-def test_digits_as_numbers():
+@pytest.mark.points(2, needs=("test_forward",))
+def test_digits_as_numbers(submission, rng):
     """With input_dim 1 the net reads digits as numbers."""
-    from part3_rnn.model import VanillaRNN
+    sizes = (1, 5, 4)
+    net = new_net(submission, T, *sizes)
+    named = with_known_weights(submission, net, rng)
+    x = rng.integers(0, 10, (8, T, 1)).astype(np.float32)
+    fits(submission.do("predict", net, Tensor(x)), x, named, sizes)
 
-    net = VanillaRNN(T, 1, 16, 10)
-    x = torch.from_numpy(np.random.default_rng(1).integers(0, 10, (4, T, 1))).float()
-    torch.testing.assert_close(net(x), by_the_formula(net, x), rtol=1e-4, atol=1e-4)
 
-
-@pytest.mark.points(1.5)  # for each of the four
-@pytest.mark.parametrize("length", [1, 2, 5, 6])
-def test_palindromes(length):
-    """draw_palindromes(n, T, seed) gives T digits of palindromes of T + 1, and the last digit."""
-    from data.palindromes import draw_palindromes
-
-    x, y = (np.asarray(a) for a in draw_palindromes(3000, length, 5))
-    assert x.shape == (3000, length)
+def judge_palindromes(submission: Submission, length: int) -> None:
+    """Shape, symmetry, distribution and seed of draw_palindromes."""
+    draw = submission("data.palindromes").draw_palindromes
+    drawn = draw(3000, length, 5)
+    demand(isinstance(drawn, list) and len(drawn) == 2, "expected a pair: digits and last digits")
+    x = numbers(drawn[0], "the digits", (3000, length))
+    y = numbers(drawn[1], "the last digits", (3000,))
     whole = np.column_stack([x, y])
-    np.testing.assert_array_equal(whole, whole[:, ::-1])
+    wrong = (whole != whole[:, ::-1]).any(axis=1)
+    demand(
+        not wrong.any(),
+        f"{wrong.sum()} of 3000 are no palindromes; the first is {whole[wrong][:1].tolist()}",
+    )
     half = whole[:, : (length + 2) // 2]
-    assert ((half >= 0) & (half <= 9)).all()
-    for digits in half.T:  # each of ten digits 300 times, give or take five standard deviations
-        counts = np.bincount(digits, minlength=10)
-        assert (abs(counts - 300) < 5 * (3000 * 0.1 * 0.9) ** 0.5).all()
-    again, other = (np.asarray(draw_palindromes(3000, length, seed)[0]) for seed in (5, 6))
-    np.testing.assert_array_equal(x, again)
-    assert not np.array_equal(x, other)
+    demand(((half >= 0) & (half <= 9) & (half % 1 == 0)).all(), "expected digits from 0 to 9")
+    for place, digits in enumerate(half.T):
+        counts = np.bincount(digits.astype(int), minlength=10)
+        demand(
+            (abs(counts - 300) < 5 * (3000 * 0.1 * 0.9) ** 0.5).all(),
+            f"digits at place {place}: expected each about 300 times, got {counts.tolist()}",
+        )
+    again, other = (numbers(draw(3000, length, seed)[0], "the digits") for seed in (5, 6))
+    close(again, x, "the digits with the same seed", rtol=0, atol=0)
+    demand(not np.array_equal(x, other), "another seed: expected other digits, got the same")
 
 
-@pytest.mark.points(6, seconds=120)
-def test_training(train, keeps_a_record, is_chosen_on_validation):
-    """train.py learns palindromes with T = 5 and keeps the promised files."""
-    run = train("part3_rnn", "--input_length", 5, "--train_steps", 300, "--eval_freq", 50)
+@pytest.mark.points(3)
+def test_palindromes_of_odd_length(submission):
+    """draw_palindromes(n, T, seed) gives T digits of palindromes of T + 1, and the last digit."""
+    for length in (2, 6):
+        judge_palindromes(submission, length)
+
+
+@pytest.mark.points(3)
+def test_palindromes_of_even_length(submission):
+    """The same for palindromes of an even number of digits, T = 1 and T = 5."""
+    for length in (1, 5):
+        judge_palindromes(submission, length)
+
+
+@pytest.mark.points(2, seconds=10, needs=("test_forward", "test_gradients"))
+def test_learns(submission, rng):
+    """The net learns palindromes: it predicts the last digit of some that it has not seen."""
+    half = rng.permutation(1000)[:800]
+    digits = np.stack([half // 100, half // 10 % 10, half % 10], axis=1)
+    x = one_hot(np.column_stack([digits, digits[:, :0:-1]]), 10)
+    y = digits[:, 0]
+    net = new_net(submission, 5, 10, WIDE, 10)
+    submission.do("fit", net, Tensor(x[:600]), Tensor(y[:600]), steps=150, learning_rate=3e-3)
+    logits = numbers(submission.do("predict", net, Tensor(x[600:])), "the logits", (200, 10))
+    right = float((logits.argmax(axis=1) == y[600:]).mean())
+    demand(right > 0.9, f"accuracy on 200 new palindromes: expected 0.9 or more, got {right:.3g}")
+
+
+@pytest.mark.points(4, seconds=10, needs=("test_forward", "test_gradients"))
+def test_training(submission):
+    """train.py learns palindromes with T = 5, and nothing with a learning rate of 1e-12."""
+    flags = ("--input_length", 5, "--train_steps", 300, "--eval_freq", 50)
+    run = submission.train("part3_rnn", *flags)
     keeps_a_record(run)
     is_chosen_on_validation(run)
-    assert run.result["test_accuracy"] > 0.98
-
-
-@pytest.mark.points(4, seconds=60)
-def test_clipping(train):
-    """--max_norm bounds the gradient before the step: with a tiny one, SGD stands still."""
-    flags = ("--input_length", 5, "--train_steps", 20, "--eval_freq", 10, "--optimizer", "sgd",
-             "--learning_rate", 0.5)  # fmt: skip
-    clipped, free = (
-        train("part3_rnn", *flags, "--max_norm", value).history["train_loss"]
-        for value in (1e-6, 10)
+    accuracy = float(column(run, "test_accuracy").max())
+    demand(accuracy > 0.98, f"test accuracy: expected more than 0.98, got {accuracy:.3g}")
+    still = submission.train("part3_rnn", *flags[:2], "--train_steps", 60, "--eval_freq", 30,
+                             "--learning_rate", 1e-12)  # fmt: skip
+    accuracy = float(column(still, "test_accuracy").max())
+    demand(
+        accuracy < 0.4,
+        f"test accuracy with a learning rate of 1e-12: expected about 0.1, got {accuracy:.3g}",
     )
-    np.testing.assert_allclose(clipped, clipped[0], rtol=1e-4)
-    assert free[-1] < free[0] - 0.1
 
 
-@pytest.mark.points(4, seconds=60)
-def test_same_seed_same_run(train):
+@pytest.mark.points(4, seconds=10)
+def test_clipping(submission):
+    """--max_norm M bounds the gradient's norm: a step of SGD is as long as rate times M."""
+    flags = ("--input_length", 5, "--train_steps", 20, "--eval_freq", 5, "--optimizer", "sgd")
+
+    def curve(learning_rate: float, max_norm: float) -> np.ndarray:
+        run = submission.train(
+            "part3_rnn", *flags, "--learning_rate", learning_rate, "--max_norm", max_norm
+        )
+        return column(run, "train_loss")
+
+    one, other, free = curve(100, 1e-3), curve(1000, 1e-4), curve(0.1, 1e3)
+    close(
+        other, one, rtol=5e-3, atol=5e-4,
+        what="train_loss with --learning_rate 1000 --max_norm 1e-4, which makes the same steps as "
+        "--learning_rate 100 --max_norm 1e-3,",
+    )  # fmt: skip
+    demand(
+        not np.allclose(one[-1], one[0], rtol=1e-4),
+        f"with --learning_rate 100 --max_norm 1e-3 the loss has to change, it stays {one[0]:.4g}",
+    )
+    demand(
+        not np.allclose(free[-1], one[-1], rtol=1e-3),
+        "with a larger --max_norm the gradient is not clipped: expected another loss, got the same",
+    )
+
+
+@pytest.mark.points(4, seconds=10)
+def test_same_seed_same_run(submission):
     """A seed decides the run: twice the same gives the same curve, another one another."""
     flags = ("--input_length", 5, "--train_steps", 20, "--eval_freq", 10, "--seed")
     first, again, other = (
-        train("part3_rnn", *flags, seed).history["train_loss"] for seed in (0, 0, 1)
+        column(submission.train("part3_rnn", *flags, seed), "train_loss") for seed in (0, 0, 1)
     )
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    close(again, first, "train_loss of a second run with the same seed", rtol=0, atol=0)
+    demand(
+        not np.array_equal(first, other),
+        "train_loss with another seed: expected another curve, got the same",
+    )

@@ -1,0 +1,117 @@
+"""What a train script has to leave behind, and the images it is given."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.graded.checks import close, demand, equal, numbers
+from tests.sandbox import Submission, TrainedRun
+
+COLUMNS = ("step,epoch,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy,"
+           "learning_rate,seconds")  # fmt: skip
+RESULT = {"test_accuracy", "test_loss", "best_epoch", "epochs", "steps", "seconds", "seed",
+          "parameters", "stopped_by"}  # fmt: skip
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+           "truck")  # fmt: skip
+
+
+def make_images(
+    folder: Path, rng: np.random.Generator, n_train: int, n_test: int, *, learnable: bool = True
+) -> Path:
+    """Image folders of CIFAR-10's ten classes, with so many images a class.
+
+    They are noise with a bright band, whose place and colour belong to a class; if they are not to
+    be learnable, the bands are drawn at random, and the classes as well.
+    """
+    for split, n in (("train", n_train), ("test", n_test)):
+        bands = np.repeat(np.arange(10), n)
+        labels = bands if learnable else rng.permutation(bands)
+        for i, (band, label) in enumerate(zip(bands, labels, strict=True)):
+            pixels = rng.integers(0, 100, (32, 32, 3))
+            pixels[8 * (band // 3) :][:8, :, band % 3] += 150
+            place = folder / split / CLASSES[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(place / f"{i}.png")
+    return folder
+
+
+def column(run: TrainedRun, name: str) -> np.ndarray:
+    """The numbers of a column where something was measured, at least one."""
+    demand(name in run.history, f"history.csv has no column {name}")
+    values = run.history[name]
+    demand(np.isfinite(values).any(), f"history.csv has no number in the column {name}")
+    return values[np.isfinite(values)]
+
+
+def keeps_a_record(run: TrainedRun) -> None:
+    """Fails unless a run folder holds what every script promises."""
+    for key, value in (("recipe", "original"), ("seed", 0)):
+        equal(run.config.get(key), value, f"config.json: {key}")
+    equal(run.header, COLUMNS, "history.csv: the columns")
+    demand((np.diff(column(run, "step")) > 0).all(), "history.csv: the steps have to increase")
+    missing = sorted(RESULT - run.result.keys())
+    demand(not missing, f"result.json has no {', '.join(missing)}")
+    close(run.result["steps"], column(run, "step")[-1], "result.json: steps")
+
+
+def is_chosen_on_validation(run: TrainedRun) -> None:
+    """Fails unless the result is that of the evaluation with the lowest validation loss."""
+    validation, test = run.history["val_loss"], run.history["test_loss"]
+    demand(np.isfinite(validation).any(), "history.csv has no validation loss")
+    demand(
+        not np.array_equal(validation, test),
+        "the validation loss is the test loss: the test set was used for validation",
+    )
+    best = int(np.nanargmin(validation))
+    for name, value in (
+        ("best_epoch", run.history["epoch"][best]),
+        ("test_loss", test[best]),
+        ("test_accuracy", run.history["test_accuracy"][best]),
+    ):
+        close(
+            run.result.get(name), value, f"result.json: {name} (of the lowest validation loss)",
+            rtol=1e-3, atol=1e-3,
+        )  # fmt: skip
+
+
+def learns_what_can_be_learnt(
+    submission: Submission, rng: np.random.Generator, part: str, *flags: object, n_train: int,
+    n_test: int, at_least: float,
+) -> TrainedRun:  # fmt: skip
+    """Train on images that can be learnt and on images that cannot; returns the first run.
+
+    Both are made here and look alike. A script that reports success on both, or on neither, has
+    not learnt them.
+    """
+    accuracies = []
+    for learnable in (True, False):
+        images = make_images(submission.folder(), rng, n_train, n_test, learnable=learnable)
+        run = submission.train(part, "--data_dir", images, *flags)
+        accuracy = numbers(run.result.get("test_accuracy"), "result.json: test_accuracy", ())
+        accuracies.append(float(accuracy))
+        if learnable:
+            first = run
+            demand(
+                accuracies[0] >= at_least,
+                "ten classes of images that are easy to tell apart were to be learnt: expected a "
+                f"test accuracy of {at_least} or more, got {accuracies[0]:.3g}",
+            )
+    chance = 0.1 + 5 * (0.1 * 0.9 / (10 * n_test)) ** 0.5
+    demand(
+        accuracies[1] <= chance,
+        "the labels of the second set of images were drawn at random: expected a test accuracy "
+        f"near 0.1, at most {chance:.2g}, got {accuracies[1]:.3g}",
+    )
+    return first
+
+
+def stands_still(run: TrainedRun) -> None:
+    """Fails unless the losses of weights that do not change are all alike."""
+    for split in ("train", "val", "test"):
+        losses = column(run, f"{split}_loss")
+        demand(len(losses) >= 2, f"history.csv: expected 2 evaluations, got {len(losses)}")
+        close(
+            losses, np.full_like(losses, losses[0]), rtol=2e-5, atol=1e-6,
+            what=f"with a learning rate of 1e-12, {split}_loss",
+        )  # fmt: skip
