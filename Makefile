@@ -24,10 +24,11 @@ mutants: $(VENV)/installed  ## mutation testing of the tests; half an hour
 	$(BIN)/python -m pip install --quiet pytest-cov
 	$(BIN)/python -m tests.mutants
 
-benchmark: $(VENV)/installed  ## the speeds in docs/speed.md; nothing else should be running
+benchmark: $(VENV)/installed  ## the speeds in docs/, and what a grade costs; nothing else should be running
 	$(BIN)/python tests/benchmarks/part1.py
 	$(BIN)/python tests/benchmarks/part2.py
 	$(BIN)/python tests/benchmarks/part3.py
+	$(BIN)/python tests/benchmarks/grading.py
 
 faults: $(VENV)/installed  ## the table of faults in docs/reliability.md; an hour
 	$(BIN)/python -m tests.faults

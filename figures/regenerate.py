@@ -29,7 +29,8 @@ BENCHMARKS = {  # by the section that shows them
 }
 FAULTS = ROOT / "tests" / "faults" / "faults.json"
 MUTANTS = ROOT / "tests" / "mutants.json"
-SECTIONS = ("results", "faults", "mutants", *BENCHMARKS)  # of README.md and docs/
+GRADING = ROOT / "tests" / "benchmarks" / "grading.json"
+SECTIONS = ("results", "faults", "mutants", "grade", *BENCHMARKS)  # of README.md and docs/
 
 
 def draw(
@@ -62,6 +63,7 @@ def texts(records: Records) -> tuple[dict[str, str], dict[str, str]]:
     sections["results"] = report.readme_table(records)
     sections["faults"] = report.faults_table(FAULTS)
     sections["mutants"] = report.mutants_summary(MUTANTS)
+    sections["grade"] = report.grade_summary(GRADING)
     page = report.report(records, claims, figures(), BENCHMARKS.values())
     names = "REPORT.md", "figures/output/results.json", "figures/output/results.tex"
     return sections, dict(zip(names, (page, *report.exports(records, claims)), strict=True))

@@ -175,6 +175,19 @@ def mutants_summary(path: Path) -> str:
     )
 
 
+def grade_summary(path: Path) -> str:
+    """What a grade costs and sees, as `tests/benchmarks/grading.py` wrote it."""
+    found = read_json(path)
+    unseen = "; ".join(found["unseen"]) or "none"
+    return (
+        f"Of {found['planted']} planted mistakes the grade saw {found['seen']}; unseen: {unseen}. "
+        f"Grading this project, {found['tests']} tests, takes {found['seconds']:.0f} s on "
+        f"{found['cores']} cores ({found['cpu_seconds']:.0f} s of processor time) and "
+        f"{found['megabytes']:.0f} MB at the peak, medians of {found['repeats']}. No submission "
+        f"takes longer than {found['limit_seconds'] / 60:.1f} minutes with one job."
+    )
+
+
 # --- Files ----------------------------------------------------------------------------------------
 
 

@@ -16,19 +16,21 @@ import json
 import math
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from tests.graded.checks import Wrong
 from tests.sandbox import (
+    Folder,
     NotASubmission,
     Sandbox,
     Submission,
@@ -42,8 +44,6 @@ from tests.sandbox import (
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = {"test_part1": "Part 1, MLP", "test_part2": "Part 2, CNN", "test_part3": "Part 3, RNN"}
 GRADER_FILES = ("tests/graded/*.py", "tests/grader.py", "tests/sandbox*.py", "tests/wire.py")
-MISSING = ("ModuleNotFoundError", "ImportError", "AttributeError", "NotImplementedError",
-           "FileNotFoundError")  # fmt: skip
 DEFAULT_SECONDS = 5  # of processor time, for each process of a test; by the clock twice as long
 MAX_LINES, MAX_LINE = 8, 300  # of what is said about a lost point
 
@@ -58,7 +58,6 @@ class GradedTest:
         asked: what was asked for, from the docstring.
         points: to be had.
         seconds: of processor time that each process of the submission may use.
-        needs: names of tests of the same part; if one of them fails, this one need not say more.
         function: the test itself.
     """
 
@@ -67,27 +66,20 @@ class GradedTest:
     asked: str
     points: float
     seconds: float
-    needs: tuple[str, ...]
     function: Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How a test went.
-
-    Attributes:
-        test: that was run.
-        why: it failed; empty if it passed.
-        missing: it failed for something that is not there.
-        see: the test whose failure leaves this one not judged.
-        score: points; those of a test that was not judged are the part's share of the others.
-    """
+    """How a test went: `why` it failed is empty if it passed."""
 
     test: GradedTest
     why: str
-    missing: bool = False
-    see: str = ""
-    score: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """The points that were won."""
+        return 0.0 if self.why else self.test.points
 
 
 def seconds_of(function: Callable[..., None]) -> float:
@@ -102,11 +94,8 @@ def graded_tests(parts: Iterable[str] = tuple(PARTS)) -> list[GradedTest]:
         for name, function in vars(importlib.import_module(f"tests.graded.{part}")).items():
             for mark in _points_marks(function):
                 asked = " ".join((inspect.getdoc(function) or "").split())
-                needs = tuple(mark.kwargs.get("needs", ()))
-                seconds = seconds_of(function)
-                found.append(
-                    GradedTest(part, name, asked, float(mark.args[0]), seconds, needs, function)
-                )
+                points, seconds = float(mark.args[0]), seconds_of(function)
+                found.append(GradedTest(part, name, asked, points, seconds, function))
     return found
 
 
@@ -134,7 +123,7 @@ def grade(
         jobs: tests at once; None: one a core.
         sandbox: to run it in; None: a new one.
         seed: of the numbers that the submission is asked about; None: drawn anew.
-        done: called with each mark as it is made, before it is known which are not judged.
+        done: called with each mark as it is made.
 
     Raises:
         NotASubmission: if it is none.
@@ -144,8 +133,8 @@ def grade(
     jobs = min(jobs or available_cores(), max(1, len(tests)))
     seed = secrets.randbits(32) if seed is None else seed
     with contextlib.ExitStack() as stack:
-        sandbox = sandbox or stack.enter_context(Sandbox(jobs))
-        copy = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
+        sandbox = sandbox or stack.enter_context(Sandbox())
+        copy = Path(stack.enter_context(Folder()))
         copy_submission(submission, copy)
         intact = Intact(GRADER_FILES)
         supervisors: SimpleQueue[Supervisor] = SimpleQueue()
@@ -175,53 +164,28 @@ def grade(
             for _ in range(jobs):
                 supervisors.get().close()
     by_test = {test: future.result() for future, test in marks.items()}
-    return scored([by_test[test] for test in tests])
+    return [by_test[test] for test in tests]
 
 
 def _mark(test: GradedTest, submission: Submission, seed: int) -> Mark:
     """Run one test."""
     given = {"submission": submission, "rng": np.random.default_rng([seed, *test.name.encode()])}
     wanted = inspect.signature(test.function).parameters
-    why, missing = "", False
+    why = ""
     try:
         with contextlib.closing(submission), np.errstate(all="ignore"):
             test.function(**{name: given[name] for name in wanted})
     except Wrong as wrong:
         why = str(wrong)
     except SubmissionError as error:
-        why, missing = str(error), error.kind in MISSING
+        why = str(error)
     except Exception as error:  # a value of a kind that the test does not expect
         why = (
             f"the answers are not of the kind that was asked for ({type(error).__name__}: {error})"
         )
     if why and submission.printed.strip():
         why += f"\nprinted: {submission.printed.strip()}"
-    return Mark(test, _readable(why), missing)
-
-
-def scored(marks: Sequence[Mark]) -> list[Mark]:
-    """Give each mark its score.
-
-    One fault costs once: a test that failed after one that it needs is not judged, and its points
-    are scaled, that is, it gets the share of points that its part has won in the other tests. What
-    is not there at all is judged in any case.
-    """
-    failed = {(mark.test.part, mark.test.name) for mark in marks if mark.why}
-    result = []
-    for mark in marks:
-        broken = [name for name in mark.test.needs if (mark.test.part, name) in failed]
-        see = broken[0] if mark.why and not mark.missing and broken else ""
-        result.append(replace(mark, see=see, score=0.0 if mark.why else mark.test.points))
-    for part in PARTS:
-        judged = [mark for mark in result if mark.test.part == part and not mark.see]
-        most = sum(mark.test.points for mark in judged)
-        share = sum(mark.score for mark in judged) / most if most else 0.0
-        result = [
-            replace(mark, score=round(share * mark.test.points, 2))
-            if mark.see and mark.test.part == part else mark
-            for mark in result
-        ]  # fmt: skip
-    return result
+    return Mark(test, _readable(why))
 
 
 class Intact:
@@ -236,14 +200,13 @@ class Intact:
         """The names of files that were not as before, and are now."""
         changed = []
         for path, digest in self._digests.items():
-            try:
-                same = _digest(path.read_bytes()) == digest
-            except OSError:
-                same = False
-            if not same:
-                changed.append(path.name)
-                path.unlink(missing_ok=True)
-                path.write_bytes(self._files[path])
+            if not path.is_symlink() and path.is_file() and _digest(path.read_bytes()) == digest:
+                continue
+            changed.append(path.name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            path.write_bytes(self._files[path])
         return ", ".join(changed)
 
 
@@ -281,8 +244,6 @@ def explanation(mark: Mark) -> list[str]:
     """What a student is told of a lost point: what was asked, what was expected, what came."""
     if not mark.why:
         return []
-    if mark.see:
-        return [f"not judged, see {mark.see}"]
     lines = [f"asked: {mark.test.asked}", *mark.why.splitlines()]
     return list(dict.fromkeys(lines))[:MAX_LINES]
 
@@ -341,13 +302,11 @@ def main(submission: Path, file: Path | None = None, jobs: int | None = None) ->
 
     def note(mark: Mark) -> None:
         print("F" if mark.why else ".", end="", flush=True)
-        marks[mark.test] = replace(mark, score=0.0 if mark.why else mark.test.points)
+        marks[mark.test] = mark
         keep()
 
     keep()
-    for mark in grade(submission, tests, jobs=jobs, seed=seed, done=note):
-        marks[mark.test] = mark
-    keep()
+    grade(submission, tests, jobs=jobs, seed=seed, done=note)
     print(f"\n{score_table(list(marks.values()))}")
     print(f"{time.monotonic() - started:.0f} s; the same numbers again: GRADER_SEED={seed}")
     return 1 if any(mark.why for mark in marks.values()) else 0
@@ -355,11 +314,11 @@ def main(submission: Path, file: Path | None = None, jobs: int | None = None) ->
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file in one step: whoever reads it finds the old or the new text."""
-    part = file.with_name(f".{file.name}.part")
-    with contextlib.suppress(OSError):
-        part.unlink()
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    number, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    with open(number, "w", encoding="utf-8") as part:
+        part.write(text)
+    os.chmod(name, 0o644)
+    os.replace(name, file)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

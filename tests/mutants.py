@@ -57,9 +57,19 @@ EQUIVALENT = {
         'constant: EVALUATION_SEEDS = {"train": 2**40, "val": 2**40 + 1, "test": 2**40 + 2}  # the '
         "same for every run  ->  41",
     ): "PyTorch's generator on a CPU takes the low 32 bits of a seed, which are the same",
-    ("training/optim.py", "constant: momentum: float = 0.9,  ->  1.8"): (
-        "a default that `make_optimizer` always overrides"
-    ),
+    (
+        "training/optim.py",
+        "constant: return Muon(parameters, momentum=momentum, fused=True, **common)  ->  False",
+    ): "the same step of AdamW, in one operation",
+    (
+        "part2_cnn/winograd.py",
+        "argument memory_format left out: dx = torch.empty_like(x, "
+        "memory_format=torch.channels_last)  ->  torch.empty_like(x)",
+    ): "how the numbers lie in memory, which is faster",
+    (
+        "part2_cnn/model.py",
+        "argument stride left out: nn.MaxPool2d(2, stride=2),  ->  nn.MaxPool2d(2)",
+    ): "the stride is the size of the window by default",
 }
 
 COMPARE = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,

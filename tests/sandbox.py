@@ -33,7 +33,7 @@ FOLDERS = ("data", *PARTS, "training", "figures")
 SKIPPED = {".git", ".venv", "venv", "__pycache__", "__MACOSX", ".ipynb_checkpoints", ".mypy_cache",
            ".pytest_cache", ".ruff_cache", "node_modules"}  # fmt: skip
 LARGEST_FILE = 2**24  # bytes; the code of a submission is smaller, its data sets are not needed
-LARGEST_COPY = 2**27  # bytes of all files
+LARGEST_COPY, MOST_FILES = 2**27, 20_000  # bytes of all files, and their number
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "VIRTUAL_ENV")
 CGROUP = Path("/sys/fs/cgroup")
 MAX_OUTPUT = 1000  # characters that a process has printed and that are shown
@@ -76,32 +76,37 @@ def find_submission(folder: Path) -> Path:
             raise NotASubmission(f"{folder} holds several submissions ({names}): name one of them")
         if found:
             return found[0]
-        level = [
-            each
-            for parent in level
-            for each in parent.iterdir()
-            if each.is_dir() and not each.is_symlink() and each.name not in SKIPPED
-        ][:1000]
+        level = [Path(each) for parent in level for each in _folders_in(parent)][:1000]
     raise NotASubmission(f"{folder} holds none of the folders {', '.join(FOLDERS)}")
+
+
+def _folders_in(folder: Path) -> Iterator[os.DirEntry]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and entry.name not in SKIPPED:
+                yield entry
 
 
 def copy_submission(source: Path, target: Path) -> None:
     """Copy the code of a submission: all that lies in its folder, but for what is no code.
 
     Left out are FIFOs, devices and sockets, links that lead outside, versions and environments
-    (`.git`, `.venv`), files above 16 MiB, or beyond 128 MiB in all, and names that are too long.
+    (`.git`, `.venv`), files above 16 MiB, or beyond 128 MiB or 20,000 files in all, and names that
+    are too long. Python files come first. The processes of the submission may write to the copy,
+    whoever their user is.
     """
-    left, source = LARGEST_COPY, source.resolve()
+    source, found = source.resolve(), []
     for folder, folders, files in os.walk(source):
         here = target / Path(folder).relative_to(source)
         try:
             here.mkdir(parents=True, exist_ok=True)
+            here.chmod(0o777)
         except OSError:
             folders.clear()
             continue
         folders[:] = sorted(
             name for name in folders
-            if name not in SKIPPED and not Path(folder, name, "pyvenv.cfg").exists()
+            if name not in SKIPPED and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
         )  # fmt: skip
         for name in [*folders, *sorted(files)]:
             path = Path(folder, name)
@@ -111,9 +116,15 @@ def copy_submission(source: Path, target: Path) -> None:
                         (here / name).symlink_to(os.path.relpath(path.resolve(), folder))
                     continue
                 about = path.stat()
-                if stat.S_ISREG(about.st_mode) and about.st_size <= min(LARGEST_FILE, left):
-                    left -= about.st_size
-                    shutil.copyfile(path, here / name)
+                if stat.S_ISREG(about.st_mode) and about.st_size <= LARGEST_FILE:
+                    found.append((path.suffix != ".py", path, here / name, about.st_size))
+    left = LARGEST_COPY
+    for _, path, copy, size in sorted(found)[:MOST_FILES]:
+        if size <= left:
+            left -= size
+            with contextlib.suppress(OSError):
+                shutil.copyfile(path, copy)
+                copy.chmod(0o666)
 
 
 class Folder(tempfile.TemporaryDirectory):
@@ -135,20 +146,20 @@ class Folder(tempfile.TemporaryDirectory):
 class Sandbox:
     """A process with the libraries imported, from which those of the submissions are forked.
 
-    Args:
-        jobs: that will run at once, among which the cores are shared.
-
-    Use it as a context manager; it ends with the grader in any case.
+    Each of them computes in one thread: several tests run at once, and on a busy machine a second
+    thread makes a first one wait. Use it as a context manager; it ends with the grader in any case.
     """
 
-    def __init__(self, jobs: int = 1) -> None:
+    COMMAND = (sys.executable, "-m", "tests.sandbox_process")
+
+    def __init__(self) -> None:
         self._folder = Folder()
         self._address = str(Path(self._folder.name, "socket"))
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-        environment["OMP_NUM_THREADS"] = str(max(1, available_cores() // jobs))
+        environment["OMP_NUM_THREADS"] = "1"
         environment["CUDA_VISIBLE_DEVICES"] = ""  # the same numbers with and without a GPU
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sandbox_process", self._address],
+            [*self.COMMAND, self._address],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE,
         )  # fmt: skip
 
@@ -183,12 +194,16 @@ class Sandbox:
 
 
 class Supervisor:
-    """One job's connection to the sandbox; connects anew when it was lost."""
+    """One job's connection to the sandbox; connects anew when it was lost.
+
+    The first time it waits until the libraries are imported, so that no test's time runs meanwhile.
+    """
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._control: socket.socket | None = None
         self.user: int | None = None
+        self._connect()
 
     def begin(self, channel: int, output: int, **request: object) -> None:
         """Start a process that serves the channel and prints to the output, file descriptors."""
@@ -219,11 +234,10 @@ class Supervisor:
             self.user = json.loads(self._control.recv(2**16))["user"]
 
     def give(self, folder: Path) -> None:
-        """Let a folder and all in it belong to the user of the sessions."""
+        """Let an empty folder belong to the user of the sessions."""
         self._connect()
         if self.user is not None:
-            for path in [folder, *folder.rglob("*")]:
-                os.chown(path, self.user, self.user, follow_symlinks=False)
+            os.chown(folder, self.user, self.user)
 
 
 class Session:
@@ -231,7 +245,7 @@ class Session:
 
     Args:
         supervisor: that starts and ends it.
-        folder: of the submission; the process begins in a copy that only it uses.
+        folder: of the submission, in which the process begins.
         seconds: of processor time that it may use.
         deadline: when it is ended, a time of `time.monotonic`.
     """
@@ -241,18 +255,17 @@ class Session:
     ) -> None:
         self._supervisor, self._seconds, self._deadline = supervisor, seconds, deadline
         self._scratch = Folder()
-        root = self.scratch / "submission"
-        copy_submission(folder, root)
-        self._output = tempfile.TemporaryFile()  # without a name: nothing can take its place
+        # Without a name: nothing can take its place.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self._channel, theirs = socket.socketpair()
         try:
             with theirs:
                 supervisor.give(self.scratch)
                 supervisor.begin(
-                    theirs.fileno(), self._output.fileno(), root=str(root),
+                    theirs.fileno(), self._output.fileno(), root=str(folder.resolve()),
                     scratch=str(self.scratch), seconds=seconds,
                 )  # fmt: skip
-        except OSError as error:
+        except (OSError, ValueError) as error:
             supervisor.close()  # the next session gets another one
             raise SubmissionError(f"the submission could not be started ({error})") from None
         self._open = True
@@ -340,7 +353,7 @@ class Session:
 
 
 def _status(status: int) -> str:
-    return f"exit code {status}" if status >= 0 else signal.Signals(-status).name
+    return f"exit code {status}" if status >= 0 else signal.strsignal(-status) or f"{-status}"
 
 
 def _refer(value: object) -> Ref:

@@ -6,7 +6,7 @@ imports the libraries once and listens on the socket ADDRESS. For each connectio
 supervisor, and a supervisor forks a process for each session of a submission. What a session
 starts, and what that starts, ends with it: on Linux the supervisor adopts what is left over. As
 root the session belongs to another user. Where Linux has Landlock, as root or not, it can write to
-its own folder alone, cannot read this project (its solution least of all), and cannot send signals
+its own folders alone, cannot read this project (its solution least of all), and cannot send signals
 to others.
 """
 
@@ -22,6 +22,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -107,11 +108,11 @@ def _supervise(control: socket.socket) -> None:
 def _end(process: int, user: int | None) -> int:
     """Kill a session's process and all that is left of what it started; returns its status."""
     status = 0
+    if user is not None:
+        _kill_all_of(user)
     while True:
         with contextlib.suppress(OSError):
             os.killpg(process, signal.SIGKILL)
-        if user is not None:
-            _kill_all_of(user)
         for child in _children():
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
@@ -122,7 +123,7 @@ def _end(process: int, user: int | None) -> int:
         if ended == process:
             status = os.waitstatus_to_exitcode(how)
         if not ended:
-            time.sleep(0.002)
+            time.sleep(0.005)
     _remove_shared_memory_of(user)
     return status
 
@@ -169,9 +170,10 @@ def _become(request: dict, user: int | None, output: int) -> None:
                    "USER": "submission", "LOGNAME": "submission", "PYTHONPATH": root,
                    "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
     sys.dont_write_bytecode = True
+    tempfile.tempdir = None  # forget the one that the libraries have asked for
     if user is not None:
         _change_user(user)
-    _confine(Path(scratch))
+    _confine(Path(root), Path(scratch))
     os.chdir(root)
     sys.path[:] = [root, *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
@@ -221,12 +223,12 @@ def _change_user(user: int) -> None:
     raise OSError("the rights of root could not be given up")
 
 
-def _confine(scratch: Path) -> None:
+def _confine(root: Path, scratch: Path) -> None:
     """Forbid this process and its children what is not theirs, by Landlock, where there is any.
 
-    They may write to their scratch folder and to devices, and read everything but this project,
-    in which the solution lies; an environment in it can be read. Signals and abstract sockets reach
-    no other processes, if Linux is 6.12 or newer.
+    They may write to the submission's copy, to their scratch folder and to devices, and read
+    everything but this project, in which the solution lies; an environment in it can be read.
+    Signals and abstract sockets reach no other processes, if Linux is 6.12 or newer.
     """
     if sys.platform != "linux":
         return
@@ -238,8 +240,9 @@ def _confine(scratch: Path) -> None:
     attributes = (ctypes.c_uint64 * 3)(rights, 0, 0b11)  # file system, network, other processes
     size = 8 if version < 4 else 16 if version < 6 else 24
     rules = system(LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0)
-    readable = [*_all_but(ROOT, Path("/")), sys.prefix, sys.base_prefix, scratch.parent]
-    for path, allowed in [(scratch, rights), ("/dev", rights), *((p, READ) for p in readable)]:
+    writable = root, scratch, "/dev"
+    readable = *_all_but(ROOT, Path("/")), sys.prefix, sys.base_prefix, scratch.parent
+    for path, allowed in [*((p, rights) for p in writable), *((p, READ) for p in readable)]:
         with contextlib.suppress(OSError):
             file = os.open(path, os.O_PATH)
             allowed = allowed if os.path.isdir(path) else allowed & FILE_RIGHTS
@@ -469,3 +472,4 @@ ACTIONS = {
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    os._exit(0)  # at once; to take the libraries down would need seconds

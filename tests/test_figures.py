@@ -421,11 +421,16 @@ def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp
     assert out.count("\n") == 4
     run = read_run(folder)
     dataset = load_dataset("moons", seed=0)
-    axes = plot.draw_boundaries([run]).axes[0]
+    *four, off, off_too, _colourbar = plot.draw_boundaries([run] * 4).axes
+    assert len(four) == 4
+    assert [axes.axison for axes in (*four, off, off_too)] == [True] * 4 + [False] * 2
+    axes = four[0]
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     for name, points in zip(legend, axes.collections[-2:], strict=True):
         of_class = dataset.y_test == dataset.class_names.index(name)
         np.testing.assert_array_equal(points.get_offsets(), dataset.x_test[of_class])
+    for limits, values in zip((axes.get_xlim(), axes.get_ylim()), dataset.x_test.T, strict=True):
+        assert limits == pytest.approx((values.min() - 0.3, values.max() + 0.3))
     predicted = plot.predict_probability(run, dataset.x_test) > 0.5
     accuracy = (predicted == dataset.y_test).mean()
     assert accuracy == pytest.approx(run.result["test_accuracy"], abs=2e-3)  # float32 against 64

@@ -98,7 +98,7 @@ def test_it_wins_no_points_and_each_test_says_what_is_missing(folder):
     assert len(marks) > 25
     for mark in marks:
         text = "\n".join(explanation(mark))
-        assert (mark.score, mark.missing, mark.see) == (0, True, ""), text
+        assert mark.score == 0, text
         assert "NotImplementedError: " in text
         assert "raise NotImplementedError(" in text, "the line is shown"
 

@@ -178,6 +178,10 @@ def test_sgd_updates_arrays_that_were_put_in_place_of_others(rng):
     sgd.step()
     np.testing.assert_allclose(linear.params["weight"], 0.9)
     np.testing.assert_allclose(linear.params["bias"], -0.5)
+    linear.grads["bias"] = np.zeros(3)  # the only one that is replaced
+    sgd.step()
+    np.testing.assert_allclose(linear.params["weight"], 0.8)
+    np.testing.assert_allclose(linear.params["bias"], -0.5)
 
 
 def test_single_precision_stays_single(rng):

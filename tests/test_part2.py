@@ -267,6 +267,16 @@ def test_average_of_the_weights_decays_exponentially():
     assert not torch.allclose(average, net.weight)
 
 
+def test_statistics_of_batch_normalisation_are_averaged_with_the_weights():
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    ours = torch_model_of(net, average_decay=0.8)
+    means = []
+    for i in range(2):
+        ours.train_step(torch.randn(5, 3) + i, torch.tensor([0, 1, 0, 1, 1]))
+        means.append(net[0].running_mean.clone())
+    torch.testing.assert_close(ours.weights()["0.running_mean"], 0.8 * means[0] + 0.2 * means[1])
+
+
 def test_label_smoothing_spreads_its_share_over_all_classes():
     torch.manual_seed(0)
     net, x, y = nn.Linear(3, 4), torch.randn(6, 3), torch.arange(6) % 4
@@ -454,6 +464,8 @@ def test_dry_run_trains_one_batch_and_leaves_nothing(images, tmp_path, capsys, s
     assert run("--data_dir", images, *TINY, "--batch_size", 54, "--views", 18, "--dry_run",
                "--run_dir", folder) == 0  # fmt: skip
     assert "dry run" in capsys.readouterr().out
+    args = parse("--data_dir", images, *TINY, "--batch_size", "7,30", "--dry_run")
+    assert len(next(train.build(args)[1].epoch(0))[0]) == 30, "the largest of its batches"
     assert not folder.exists()
 
 
@@ -563,6 +575,7 @@ def test_confusion_matrix_counts_true_classes_in_rows(answers):
     assert axes.images[0].get_clim() == (0, 1)
     assert axes.get_title() == "6 test images, accuracy 0.5000"
     assert [label.get_text() for label in axes.get_yticklabels()] == list(CLASS_NAMES)
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {45}, "names overlap"
 
 
 def test_mistakes_are_sorted_by_confidence(answers):
@@ -580,7 +593,9 @@ def test_filters_are_colours_on_one_scale_and_zero_is_grey():
     net = CNN(3, 10)
     weight = net.features[0].weight.detach().zero_()
     weight[0, 0, 1, 2], weight[-1, 2, 0, 0] = 0.2, -0.4
-    first, *_, last = (axes.images[0].get_array() for axes in plot.draw_filters(net).axes)
+    panels = plot.draw_filters(net).axes
+    assert not any(axes.axison for axes in panels)
+    first, *_, last = (axes.images[0].get_array() for axes in panels)
     assert (first[1, 2].tolist(), last[0, 0].tolist()) == ([0.75, 0.5, 0.5], [0.5, 0.5, 0])
     assert [(image == 0.5).sum() for image in (first, last)] == [26, 26]
 

@@ -640,3 +640,12 @@ def test_importing_a_plot_module_leaves_the_backend_alone():
         "assert 'matplotlib.pyplot' not in __import__('sys').modules"
     )
     assert run_python("-c", code).returncode == 0
+
+
+def test_a_folder_that_was_refused_is_free_for_the_next_run(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    refused, next_one = RunFolder(tmp_path), RunFolder(tmp_path)
+    with pytest.raises(UsageError):
+        refused.open(resume=False, overwrite=False)
+    next_one.open(resume=True, overwrite=False)
+    next_one.close()

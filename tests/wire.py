@@ -18,8 +18,7 @@ import numpy as np
 LENGTHS = struct.Struct("<QQ")  # bytes of the JSON, bytes of all arrays
 MAX_JSON, MAX_ARRAYS = 2**24, 2**26  # bytes
 MAX_AXES = 32  # of an array
-DTYPES = {np.dtype(name).str
-          for name in ("?", *"u1 u2 u4 u8 i1 i2 i4 i8 f2 f4 f8".split())}  # fmt: skip
+DTYPES = {np.dtype(name).str for name in np.typecodes["AllInteger"] + "?efd"}
 
 
 class WireError(Exception):

@@ -141,8 +141,8 @@ class Muon(torch.optim.AdamW):
         parameters: Iterable[nn.Parameter],
         lr: float,
         *,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
+        momentum: float,
+        weight_decay: float,
         fused: bool = True,
     ):
         parameters = list(parameters)

@@ -38,9 +38,9 @@ def numbers(got: object, what: str, shape: Sequence[int] | None = None) -> np.nd
 
 
 def close(
-    got: object, expected: object, what: str, *, rtol: float = 1e-5, atol: float = 1e-8
+    got: object, expected: object, what: str, *, rtol: float = 1e-4, atol: float = 1e-5
 ) -> None:
-    """Fail unless all numbers agree to that precision."""
+    """Fail unless all numbers agree to that precision, by default one that float32 has."""
     expected = np.asarray(expected, dtype=np.float64)
     got = numbers(got, what, expected.shape)
     wrong = ~np.isclose(got, expected, rtol=rtol, atol=atol)

@@ -25,20 +25,6 @@ def mlp(x: np.ndarray, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.nd
     return x @ layers[-1][0] + layers[-1][1]
 
 
-def mlp_gradients(
-    x: np.ndarray, layers: Sequence[tuple[np.ndarray, np.ndarray]], dout: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of (logits * dout).sum() by the weights and biases."""
-    inputs = [x]
-    for weight, bias in layers[:-1]:
-        inputs.append(np.maximum(inputs[-1] @ weight + bias, 0))
-    found = []
-    for (weight, _), h in zip(reversed(layers), reversed(inputs), strict=True):
-        found.append((h.T @ dout, dout.sum(axis=0)))
-        dout = (dout @ weight.T) * (h > 0)
-    return found[::-1]
-
-
 def cnn(x: np.ndarray, named: Named) -> np.ndarray:
     """Logits of images (N, C, 32, 32): blocks of two convolutions and pooling, three linear layers.
 

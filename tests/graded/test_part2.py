@@ -18,7 +18,6 @@ from tests.wire import Tensor
 N_PARAMETERS = 6_400_586
 SHAPES = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3),
           (256, 256, 3, 3), (1024, 4096), (1024, 1024), (10, 1024)]  # fmt: skip
-FIRST, SECOND, LAST = SHAPES[-3:]  # the linear layers
 N_UNITS = 10  # whose dropout can be seen in ten logits
 
 
@@ -42,7 +41,7 @@ def test_parameters(submission):
     equal(sum(array.size for array in arrays), N_PARAMETERS, "the parameters of CNN(3, 10)")
 
 
-@pytest.mark.points(8, needs=("test_parameters",))
+@pytest.mark.points(8)
 def test_forward(submission, rng):
     """Blocks of conv, ReLU, conv, ReLU, max-pool; then linear, ReLU, linear, ReLU, linear."""
     net = new_net(submission)
@@ -64,29 +63,29 @@ def test_other_channels_and_classes(submission, rng):
     numbers(logits, "CNN(1, 7) of 2 images with 1 channel", (2, 7))
 
 
-@pytest.mark.points(3, needs=("test_parameters",))
+@pytest.mark.points(3)
 def test_dropout(submission, rng):
     """Half of the hidden linear units are dropped in training, none in evaluation."""
     net = new_net(submission)
     named = submission.do("parameters", net)
-    pairs = {weight.shape: (weight, bias) for weight, bias in weights_and_biases(named)}
-    demand({FIRST, SECOND, LAST} <= pairs.keys(), "the linear layers have other sizes")
+    linear = [pair for pair in weights_and_biases(named) if pair[0].ndim == 2]
+    demand(len(linear) == 3, f"expected 3 linear layers, got {len(linear)}")
+    first, second, last = sorted(linear, key=lambda pair: [-n for n in pair[0].shape[::-1]])
+    demand(last[0].shape[0] == N_UNITS, f"expected 10 logits, got {last[0].shape[0]}")
 
-    def logits(layer: tuple[int, int], *, training: bool) -> np.ndarray:
+    def logits(layer: tuple[np.ndarray, np.ndarray], *, training: bool) -> np.ndarray:
         """Ten units of a hidden layer that are 1 for every image, as the last layer sees them."""
         for _, array in named:
             array[...] = 0
-        for shape in (FIRST, SECOND):
-            if shape == layer:
-                pairs[shape][1][:N_UNITS] = 1
-        if layer == FIRST:
-            pairs[SECOND][0][:N_UNITS, :N_UNITS] = np.eye(N_UNITS)
-        pairs[LAST][0][:, :N_UNITS] = np.eye(N_UNITS)
+        layer[1][:N_UNITS] = 1
+        if layer is first:
+            second[0][:N_UNITS, :N_UNITS] = np.eye(N_UNITS)
+        last[0][:, :N_UNITS] = np.eye(N_UNITS)
         submission.do("set_parameters", net, [array for _, array in named])
         x = Tensor(images_of(rng, 128))
         return numbers(submission.do("predict", net, x, training=training), "the logits", (128, 10))
 
-    for layer, place, share, value in ((SECOND, "second", 0.5, 2), (FIRST, "first", 0.25, 4)):
+    for layer, place, share, value in ((second, "second", 0.5, 2), (first, "first", 0.25, 4)):
         close(
             logits(layer, training=False), np.ones((128, 10)),
             f"units of the {place} hidden linear layer that are 1, in evaluation mode", rtol=1e-4,
@@ -125,7 +124,7 @@ def test_overfits_a_few_images(submission, rng):
     equal(right, 20, "images of the 20 that are classified correctly after 40 steps")
 
 
-@pytest.mark.points(4, seconds=35, needs=("test_forward", "test_overfits_a_few_images"))
+@pytest.mark.points(4, seconds=35)
 def test_training(submission, rng):
     """train.py learns what can be learnt, keeps the promised files, and trusts validation."""
     run = learns_what_can_be_learnt(
