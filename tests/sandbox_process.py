@@ -66,6 +66,9 @@ def main(address: str) -> None:
         while True:
             ready, _, _ = select.select([listener, sys.stdin], [], [])
             if sys.stdin in ready:
+                with contextlib.suppress(ChildProcessError):  # so that their time counts as ours
+                    while os.waitpid(-1, 0):
+                        pass
                 return
             connection, _ = listener.accept()
             if os.fork() == 0:

@@ -71,6 +71,10 @@ def test_values_out_of_range_or_type(flag, value, refused):
 
 def test_the_largest_whole_number_is_a_billion():
     assert train.parse(["--dnn_hidden_units=1000000000"]).dnn_hidden_units == (10**9,)
+    many = ",".join(["2"] * 1000)
+    assert len(train.parse([f"--dnn_hidden_units={many}"]).dnn_hidden_units) == 1000
+    with pytest.raises(UsageError):
+        train.parse([f"--dnn_hidden_units={many},2"])
     with pytest.raises(UsageError, match="--dnn_hidden_units"):
         train.parse(["--dnn_hidden_units=1000000001"])
 

@@ -18,7 +18,7 @@ DOCS = sorted(ROOT.glob("docs/*.md"))
 SCRIPTS = [
     *(f"{part}/{name}.py" for part in ("part1_mlp", "part2_cnn", "part3_rnn")
       for name in ("train", "plot")),
-    "part2_cnn/predict.py", "figures/regenerate.py",
+    "part2_cnn/predict.py", "figures/regenerate.py", "training/tune.py",
 ]  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 

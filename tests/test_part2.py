@@ -490,7 +490,7 @@ def test_one_and_two_processes_give_the_same_curve(images, tmp_path, monkeypatch
     command = torchrun(*flags, "--run_dir", tmp_path / "two")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test accuracy") == 1, "the main process alone prints"
+    assert done.stdout.count("validation accuracy") == 1, "the main process alone prints"
     one, two = (read_run(tmp_path / name).history for name in ("one", "two"))
     for split in ("train", "val", "test"):
         np.testing.assert_allclose(one[f"{split}_loss"], two[f"{split}_loss"], rtol=2e-4)
@@ -523,7 +523,7 @@ def test_killed_process_is_restarted_and_goes_on_from_the_checkpoint(images, tmp
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert "test accuracy" in log.read_text()
+    assert "validation accuracy" in log.read_text()
     record = read_run(folder)
     assert record.result["steps"] == 16
     assert record.history["epoch"].tolist() == list(range(9))
@@ -593,7 +593,9 @@ def test_filters_are_colours_on_one_scale_and_zero_is_grey():
     net = CNN(3, 10)
     weight = net.features[0].weight.detach().zero_()
     weight[0, 0, 1, 2], weight[-1, 2, 0, 0] = 0.2, -0.4
-    panels = plot.draw_filters(net).axes
+    figure = plot.draw_filters(net)
+    assert max(figure.get_size_inches()) < 6, "filters of 3x3 pixels need little space"
+    panels = figure.axes
     assert not any(axes.axison for axes in panels)
     first, *_, last = (axes.images[0].get_array() for axes in panels)
     assert (first[1, 2].tolist(), last[0, 0].tolist()) == ([0.75, 0.5, 0.5], [0.5, 0.5, 0])

@@ -170,6 +170,9 @@ def test_initial_weights_have_their_scale(scale):
     assert torch.equal(initial("identity", 50).W_hh, scale * torch.eye(50))
     with pytest.raises(ValueError, match="unknown initialisation"):
         VanillaRNN(5, 10, 8, 10, init="zeros")
+    by_default = VanillaRNN(5, 100, 400, 10)  # as the formula is taught: scale 1 of both
+    assert by_default.W_hh.std().item() == pytest.approx(1 / 20, rel=0.02)
+    assert by_default.W_xh.std().item() == pytest.approx(1, rel=0.02)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
@@ -356,10 +359,10 @@ def test_resuming_changes_no_bit(flags, run_main, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 52)
         code, out, err = run_main(*command, tmp_path / "parts")
-    assert (code, out.count("test accuracy")) == (128 + signal.SIGTERM, 1)
+    assert (code, out.count("validation accuracy")) == (128 + signal.SIGTERM, 1)
     assert "interrupted at step 12; resume with:" in err
     code, out, _ = run_main(*command, tmp_path / "parts", "--resume")
-    assert (code, out.count("test accuracy")) == (0, 2)
+    assert (code, out.count("validation accuracy")) == (0, 2)
     names = {folder.name for folder in (tmp_path / "whole").iterdir()}
     assert len(names) == 2
     for name in names:
@@ -378,7 +381,7 @@ def test_seeds_of_one_command_are_those_trained_alone(
              "--max_norm", 0.5, "--schedule", "cosine", "--target_accuracy", target)  # fmt: skip
     command = (train.main, "train.py", *flags, "--seed")
     code, out, err = run_main(*command, seed, "--n_seeds", 2, "--run_dir", tmp_path / "both")
-    assert (code, err, out.count("test accuracy")) == (0, "", 2)
+    assert (code, err, out.count("validation accuracy")) == (0, "", 2)
     steps = []
     for each in (seed, seed + 1):
         both, alone = tmp_path / "both" / f"rnn_T3_original_seed{each}", tmp_path / str(each)
@@ -467,6 +470,8 @@ def test_figures_show_chance_and_what_their_axes_are():
         ("step $t$", r"$\|\partial\,$loss$\,/\,\partial h_t\|$"),
         ("first principal component", "second principal component"),
     ]
+    dots = [line for line in drawn[2].axes[0].lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in dots) == 150
     *_, chance = drawn[0].axes[0].lines
     assert (chance.get_label(), set(chance.get_ydata())) == ("chance", {1 / 10})
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -238,3 +239,12 @@ def test_name_that_is_no_text_is_printed(run_main, net_run, tmp_path):
     code, out, err = run_main(predict.main, "predict.py", "--run", net_run, name)
     assert (code, err) == (0, "")
     assert "b\N{REPLACEMENT CHARACTER}.png: " in out
+
+
+def test_oddities_of_a_file_are_not_told(tmp_path):
+    cut_off = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x0f\0\x02\0\0\0\x10"
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "odd.jpg", exif=cut_off)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert open_picture(tmp_path / "odd.jpg").size == (8, 8)
+    assert not told

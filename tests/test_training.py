@@ -609,7 +609,7 @@ def test_a_scheduler_that_sets_world_size_is_no_torchrun(tmp_path):
     variables = os.environ | {"WORLD_SIZE": "2", "RANK": "1"}
     done = run_python("part1_mlp/train.py", *flags, env=variables)
     assert done.returncode == 0
-    assert "test accuracy" in done.stdout
+    assert "validation accuracy" in done.stdout
 
 
 def test_a_notebooks_backend_and_matplotlibrc_change_no_byte(run_main, tmp_path):
@@ -649,3 +649,17 @@ def test_a_folder_that_was_refused_is_free_for_the_next_run(tmp_path):
         refused.open(resume=False, overwrite=False)
     next_one.open(resume=True, overwrite=False)
     next_one.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps", "stopped_by"),
+    [(("--max_epochs", 5, "--max_steps", 3), 3, "max_steps"),
+     (("--max_epochs", 1, "--max_steps", 99), 2, "max_epochs")],
+)  # fmt: skip
+def test_whichever_length_is_reached_first_ends_the_run(
+    flags, steps, stopped_by, run_main, tmp_path
+):
+    flags = (*flags, "--n_samples", 100, "--batch_size", 30)
+    run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "run")
+    result = read_run(tmp_path / "run").result
+    assert (result["steps"], result["stopped_by"]) == (steps, stopped_by)

@@ -44,7 +44,7 @@ from tests.tiny_cifar10 import make_tiny_cifar10
 from training import UsageError, cli, distributed, optim
 from training.flags import plain, read_own_run
 from training.optim import ADAMW_SHARE, orthogonalised
-from training.runs import HISTORY_COLUMNS, RESULT_KEYS, RunFolder, load_checkpoint
+from training.runs import HISTORY_COLUMNS, RESULT_KEYS, RunFolder, load_checkpoint, read_run
 from training.torch_model import TorchModel
 from training.trainer import Trainer
 
@@ -1075,6 +1075,19 @@ def test_progress_bar_is_shown_unless_quiet(net, build, images, monkeypatch):
     for flags in ((), ("--quiet",)):
         build(net, *short(net, images), *flags).rehearse()
     assert hidden == [False, True]
+
+
+@covers("test")
+def test_test_accuracy_is_printed_on_demand_alone(net, images, run_main, tmp_path):
+    module = NETS[net].train
+    for flags, n in (((), 0), (("--test",), 1)):
+        given = (*short(net, images, 1), *flags, "--overwrite", "--run_dir", tmp_path / "run")
+        _, out, _ = run_main(module.main, "train.py", *given)
+        assert out.count("validation accuracy") == 1
+        assert out.count("test accuracy") == n
+        if n:
+            result = read_run(tmp_path / "run").result
+            assert f"test accuracy {result['test_accuracy']:.4f} (loss" in out
 
 
 @covers("checkpoint_seconds")

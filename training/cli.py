@@ -26,8 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # What may differ between a run and its resumption without changing a single weight.
 RESUMABLE_FLAGS = frozenset(
-    ("run_dir", "resume", "overwrite", "quiet", "data_dir", "cifar10_url", "checkpoint_seconds")
-)
+    ("run_dir", "resume", "overwrite", "quiet", "test", "data_dir", "cifar10_url",
+     "checkpoint_seconds")
+)  # fmt: skip
 
 
 def run_training(
@@ -107,7 +108,7 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
     finally:
         run_folder.close()
     if group.is_main:
-        print(_summary(result, path))
+        print(_summary(result, path, test=args.test))
     return EXIT_FAILED if result["stopped_by"] == "diverged" else 0
 
 
@@ -126,15 +127,18 @@ def _is_shorter(result: dict, trainer: Trainer) -> bool:
     return result["stopped_by"] in LENGTH_FLAGS and result["steps"] < trainer.total_steps
 
 
-def _summary(result: dict, path: Path) -> str:
-    accuracy, loss = (
-        math.nan if result[name] is None else result[name]
-        for name in ("test_accuracy", "test_loss")
-    )
+def _summary(result: dict, path: Path, *, test: bool) -> str:
+    """A line on the best weights: the validation split's numbers, and on demand the test set's."""
+    parts = []
+    for split, name in (("val", "validation"), ("test", "test"))[: 2 if test else 1]:
+        accuracy, loss = (
+            math.nan if result.get(f"{split}_{number}") is None else result[f"{split}_{number}"]
+            for number in ("accuracy", "loss")
+        )
+        parts.append(f"{name} accuracy {accuracy:.4f} (loss {loss:.4f})")
     return (
-        f"test accuracy {accuracy:.4f} (loss {loss:.4f}) at epoch "
-        f"{result['best_epoch']:g} of {result['epochs']:g}, {result['seconds']:.1f} s, "
-        f"stopped by {result['stopped_by']}, run in {path}"
+        f"{', '.join(parts)} at epoch {result['best_epoch']:g} of {result['epochs']:g}, "
+        f"{result['seconds']:.1f} s, stopped by {result['stopped_by']}, run in {path}"
     )
 
 

@@ -18,7 +18,14 @@ LARGEST = 10**9  # whole number that a flag takes
 LARGEST_REAL = 1e6
 MAX_COUNTS = 1000  # most numbers in a list
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
-SWITCHES = ("compile", "dry_run", "overwrite", "quiet", "resume")  # flags that take no value
+SWITCHES = (
+    "compile",
+    "dry_run",
+    "overwrite",
+    "quiet",
+    "resume",
+    "test",
+)  # flags that take no value
 
 # --- Parsing --------------------------------------------------------------------------------------
 
@@ -313,6 +320,8 @@ def add_run_flags(add: Callable[..., None]) -> None:
     add("--checkpoint_seconds", type=number(float, 0), default=60.0, metavar="X",
         help="seconds between checkpoints")
     add("--dry_run", action="store_true", help="one batch of everything, write nothing, then exit")
+    add("--test", action="store_true",
+        help="print the test accuracy as well, by which nothing may be chosen")
     add("--quiet", action="store_true", help="no progress bar")
 
 

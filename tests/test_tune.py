@@ -1,0 +1,82 @@
+"""Choosing flags by validation: the grid, the table, what is not read."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from training import UsageError, tune
+from training.cli import ROOT
+from training.runs import read_run
+
+GRID = ("--grid", "learning_rate=1e-6,0.1", "dnn_hidden_units=5,5+4", "--seeds", 0, 1)
+FIXED = ("--", "--dataset", "moons", "--n_samples", 60, "--max_epochs", 3)
+
+
+def call(run_main, folder: Path, *flags: object) -> str:
+    script = ROOT / "part1_mlp" / "train.py"
+    given = (script, *GRID, "--run_dir", folder, "--jobs", 2, *flags, *FIXED)
+    code, out, err = run_main(tune.main, "tune.py", *given)
+    assert (code, err) == (0, "")
+    return out
+
+
+def test_every_combination_is_trained_and_the_best_on_validation_comes_first(run_main, tmp_path):
+    out = call(run_main, tmp_path / "runs", "--out", tmp_path / "table.md")
+    head, _, *rows = [line.strip("| ").split(" | ") for line in out.splitlines()]
+    assert head[:4] == ["learning_rate", "dnn_hidden_units", "validation loss",
+                        "validation accuracy"]  # fmt: skip
+    assert {tuple(row[:2]) for row in rows} == {
+        (rate, units) for rate in ("1e-6", "0.1") for units in ("5", "5,4")
+    }
+    losses = [float(row[2]) for row in rows]
+    assert losses == sorted(losses)
+    assert rows[0][0] == "0.1"
+    runs = [read_run(path) for path in (tmp_path / "runs").iterdir()]
+    assert len(runs) == 8
+    units = [int(n) for n in rows[0][1].split(",")]
+    best = [run for run in runs if run.config["learning_rate"] == 0.1
+            and run.config["dnn_hidden_units"] == units]  # fmt: skip
+    assert {run.config["seed"] for run in best} == {0, 1}
+    mean = sum(run.result["val_loss"] for run in best) / 2
+    assert losses[0] == pytest.approx(mean, abs=1e-4)
+    text = (tmp_path / "table.md").read_text()
+    assert text.endswith(out)
+    assert re.match(
+        r"```sh\npython training/tune.py \S+train.py --grid learning_rate=1e-6,0.1", text
+    )
+
+
+def test_runs_are_continued_and_test_numbers_are_not_read(run_main, tmp_path):
+    first = call(run_main, tmp_path)
+    for path in tmp_path.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"test_accuracy": 0.123, "test_loss": 9.0}))
+    assert call(run_main, tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (("part1_mlp/no.py", "--grid", "lr=1"), "part1_mlp/no.py is no train script"),
+        (("part1_mlp/train.py", "--grid", "lr"), "is not of the form"),
+        (("part1_mlp/train.py", "--grid", "lr=1,,2"), "is not of the form"),
+        (("part1_mlp/train.py", "--grid", "no_such=1"), "unrecognized arguments"),
+        (("part1_mlp/train.py", "--grid", "lr=1", "--seeds", "100"), "--seeds"),
+    ],
+)
+def test_what_is_refused(flags, why, run_main, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    code, _, err = run_main(tune.main, "tune.py", *flags, "--run_dir", tmp_path)
+    assert code == 2
+    assert why in err
+    assert err.count("\n") == 1
+
+
+def test_values_with_a_comma_are_written_with_a_plus():
+    flags, values = tune.combinations(["batch_size=128,128+512", "seed=1"])
+    assert flags == ["batch_size", "seed"]
+    assert values == [("128", "1"), ("128,512", "1")]
+    with pytest.raises(UsageError):
+        tune.combinations(["=1"])
