@@ -45,6 +45,16 @@ EQUIVALENT = {
         "torch.randperm(len(x))",
     ): "the same on a CPU; a GPU would refuse it",
     (
+        "data/toy.py",
+        "constant: curves = np.split(_generate(name, 2 * n_points, shuffle=False)[0], 2)"
+        "  # without noise  ->  3",
+    ): "more points on each curve give the same estimate to its error",
+    (
+        "part3_rnn/plot.py",
+        "argument strict left out: for net, run in zip(nets, kept, strict=True):  ->  "
+        "zip(nets, kept)",
+    ): _LENGTHS_AGREE,
+    (
         "training/torch_model.py",
         "constant: self.image_size = x.shape[-1]  ->  2",
     ): "images are square",

@@ -69,6 +69,12 @@ def test_values_out_of_range_or_type(flag, value, refused):
     refused("--model", "pytorch", f"{flag}={value}", words=flag)
 
 
+def test_ten_samples_are_the_fewest():
+    assert train.parse(["--n_samples", "10"]).n_samples == 10
+    with pytest.raises(UsageError, match="--n_samples"):
+        train.parse(["--n_samples", "9"])
+
+
 def test_the_largest_whole_number_is_a_billion():
     assert train.parse(["--dnn_hidden_units=1000000000"]).dnn_hidden_units == (10**9,)
     many = ",".join(["2"] * 1000)

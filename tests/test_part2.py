@@ -575,6 +575,7 @@ def test_confusion_matrix_counts_true_classes_in_rows(answers):
     assert axes.images[0].get_clim() == (0, 1)
     assert axes.get_title() == "6 test images, accuracy 0.5000"
     assert [label.get_text() for label in axes.get_yticklabels()] == list(CLASS_NAMES)
+    assert figure.axes[1].get_ylabel() == "share of the true class"
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {45}, "names overlap"
 
 
@@ -587,6 +588,7 @@ def test_mistakes_are_sorted_by_confidence(answers):
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_array_equal(shown, dataset.x_test[5].transpose(1, 2, 0))
     assert figure.axes[0].get_gridspec().get_geometry() == (4, 6)
+    assert not any(axes.axison for axes in figure.axes)
 
 
 def test_filters_are_colours_on_one_scale_and_zero_is_grey():

@@ -472,6 +472,10 @@ def test_figures_show_chance_and_what_their_axes_are():
     ]
     dots = [line for line in drawn[2].axes[0].lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in dots) == 150
+    paths = [line.get_xydata() for line in drawn[2].axes[0].lines if line.get_marker() == "None"]
+    ends = {tuple(point) for line in dots for point in line.get_xydata()}
+    assert paths
+    assert {tuple(path[-1]) for path in paths} <= ends
     *_, chance = drawn[0].axes[0].lines
     assert (chance.get_label(), set(chance.get_ydata())) == ("chance", {1 / 10})
 

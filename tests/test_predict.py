@@ -14,6 +14,7 @@ from data.cifar10 import CLASS_NAMES
 from part2_cnn import predict, train
 from part2_cnn.model import CNN
 from part2_cnn.predict import open_picture, square_pixels, to_rgb
+from training.plotting import style
 from training.runs import RESULT, RunFolder
 
 COLOUR = (200, 100, 50)
@@ -65,11 +66,14 @@ def test_figure_names_picture_class_and_probability():
     probabilities = np.full((1, 10), 0.05)
     probabilities[0, 3] = 0.55
     pixels = np.zeros((3, 8, 8), np.uint8)
-    left, right = predict.draw_predictions(["cat.png"], [pixels], probabilities).axes
+    with style():
+        left, right = predict.draw_predictions(["cat.png"], [pixels], probabilities).axes
     assert (left.get_title(), right.get_title()) == ("cat.png", "cat 55%")
     assert [bar.get_width() for bar in right.patches] == probabilities[0].tolist()
     assert [label.get_text() for label in right.get_yticklabels()] == list(CLASS_NAMES)
     assert right.get_xlim() == (0, 1)
+    lines = (right.get_xgridlines()[0], right.get_ygridlines()[0])
+    assert [line.get_visible() for line in lines] == [True, False]
 
 
 # --- Kinds of pictures ----------------------------------------------------------------------------

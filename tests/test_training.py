@@ -1,5 +1,6 @@
 """The training loop: evaluation, early stopping, checkpoints, resumption, interruption, records."""
 
+import contextlib
 import csv
 import itertools
 import json
@@ -20,8 +21,9 @@ import torch
 from data.batches import ArrayBatches
 from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
-from training import UsageError, optim
+from training import Interrupted, UsageError, optim
 from training.cli import ROOT, run_training
+from training.distributed import DeferredSignals
 from training.optim import make_optimizer
 from training.plotting import new_figure, style
 from training.runs import (
@@ -663,3 +665,13 @@ def test_whichever_length_is_reached_first_ends_the_run(
     run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "run")
     result = read_run(tmp_path / "run").result
     assert (result["steps"], result["stopped_by"]) == (steps, stopped_by)
+
+
+@pytest.mark.parametrize(("n_processes", "interrupts"), [(1, True), (2, False)])
+def test_a_second_signal_interrupts_unless_torchrun_forwards_it(n_processes, interrupts):
+    with DeferredSignals(n_processes) as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == signal.SIGINT
+        with pytest.raises(Interrupted) if interrupts else contextlib.nullcontext():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # Python calls the handler between two of its instructions
