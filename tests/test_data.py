@@ -83,6 +83,7 @@ def test_bayes_accuracy_equals_a_brute_force_estimate():
     assert 0.85 < found < 0.95
     assert bayes_accuracy("circles", 5.0, n_samples=20_000) == pytest.approx(0.5, abs=0.05)
     assert bayes_accuracy("moons", 1e-5, n_samples=2000) == 1.0  # no density underflows
+    assert bayes_accuracy("moons", 0.2, n_samples=500) == pytest.approx(0.97, abs=0.03)
 
 
 def test_a_toy_set_imports_neither_torch_nor_pillow():

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from data.cifar10 import CLASS_NAMES
 from part2_cnn import predict, train
 from part2_cnn.model import CNN
 from part2_cnn.predict import open_picture, square_pixels, to_rgb
-from training.plotting import style
+from training.plotting import COLOURS, style
 from training.runs import RESULT, RunFolder
 
 COLOUR = (200, 100, 50)
@@ -71,6 +72,8 @@ def test_figure_names_picture_class_and_probability():
     assert (left.get_title(), right.get_title()) == ("cat.png", "cat 55%")
     assert [bar.get_width() for bar in right.patches] == probabilities[0].tolist()
     assert [label.get_text() for label in right.get_yticklabels()] == list(CLASS_NAMES)
+    colours = [to_hex(bar.get_facecolor()) for bar in right.patches]
+    assert colours == [COLOURS[1 if i == 3 else 0].lower() for i in range(10)]
     assert right.get_xlim() == (0, 1)
     lines = (right.get_xgridlines()[0], right.get_ygridlines()[0])
     assert [line.get_visible() for line in lines] == [True, False]

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
 from training import Interrupted, UsageError, optim
 from training.cli import ROOT, run_training
-from training.distributed import DeferredSignals
+from training.distributed import DeferredSignals, ProcessGroup, has_bfloat16
 from training.optim import make_optimizer
 from training.plotting import new_figure, style
 from training.runs import (
@@ -675,3 +676,25 @@ def test_a_second_signal_interrupts_unless_torchrun_forwards_it(n_processes, int
         with pytest.raises(Interrupted) if interrupts else contextlib.nullcontext():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)  # Python calls the handler between two of its instructions
+
+
+def test_numbers_are_summed_over_the_processes():
+    def all_reduce(tensor: torch.Tensor, group: object) -> None:
+        tensor += torch.tensor([10.0, 0.0], dtype=torch.float64)[: len(tensor)]  # of another one
+
+    dist = SimpleNamespace(get_rank=lambda: 0, get_world_size=lambda: 2,
+                           get_backend=lambda: "gloo", all_reduce=all_reduce)  # fmt: skip
+    group = ProcessGroup(dist)
+    assert group.total(1.0, 2.0) == (11.0, 2.0)
+    assert group.any(False), "it holds in the other process"
+    assert ProcessGroup().total(1.0, 2.0) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_gpu_is_asked_for_bfloat16_units(supported, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda **how: asked.update(how) or supported
+    )
+    assert has_bfloat16("cuda:0") is supported
+    assert asked == {"including_emulation": False}
