@@ -49,6 +49,15 @@ EQUIVALENT = {
         "constant: curves = np.split(_generate(name, 2 * n_points, shuffle=False)[0], 2)"
         "  # without noise  ->  3",
     ): "more points on each curve give the same estimate to its error",
+    ("training/distributed.py", "nothing returned: return backends[device]  ->  return None"): (
+        "PyTorch chooses the same backend for a CPU"
+    ),
+    (
+        "figures/effects.py",
+        "argument method left out: interval = stats.binomtest(round(accuracy * n), n)"
+        '.proportion_ci(CONFIDENCE, method="exact")  ->  '
+        "stats.binomtest(round(accuracy * n), n).proportion_ci(CONFIDENCE)",
+    ): "the exact interval is SciPy's default",
     (
         "part3_rnn/plot.py",
         "argument strict left out: for net, run in zip(nets, kept, strict=True):  ->  "

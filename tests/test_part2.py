@@ -248,7 +248,7 @@ def test_schedule_keeps_the_shares_of_the_learning_rate():
     muon.learning_rate = 0.02
     assert muon.learning_rate == 0.02
     rates = [group["lr"] for group in muon.optimizer.param_groups]
-    assert rates == pytest.approx([0.02, 0.02 * ADAMW_SHARE])
+    assert rates == pytest.approx([0.02, 0.001])
 
 
 # --- Regularisation, precision, test-time augmentation --------------------------------------------

@@ -387,6 +387,9 @@ def test_divergence_is_said_and_keeps_finite_weights(model, run_main, tmp_path):
     assert re.fullmatch(r"diverged: .* at step \d+; a lower --learning_rate may help\n", err)
     assert "stopped by diverged" in out
     assert all(np.isfinite(value).all() for value in final_weights(tmp_path / "run").values())
+    rarely = ("--eval_freq", 10**6, "--max_steps", 1000, "--overwrite")
+    _, _, err = run_main(train.main, "train.py", *flags, *rarely)
+    assert "no longer a finite number at step 100;" in err
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path, monkeypatch):

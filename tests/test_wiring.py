@@ -558,6 +558,16 @@ def check_input_length(built: Built, value: int) -> None:
     assert {*lengths, built.batch()[0].shape[1]} == {value}
 
 
+def test_recipes_are_frozen():
+    """Whoever changes a recipe trains its runs anew, and then writes tests/recipes.json."""
+    frozen = json.loads((cli.ROOT / "tests" / "recipes.json").read_text())
+    mlps = {
+        f"{model} {dataset} {name}": part1_recipe(model, dataset, name)
+        for model in MLPS for dataset in ("moons", "cifar10") for name in ("original", "best")
+    }  # fmt: skip
+    assert frozen == {"part1": mlps, "part2": PART2_RECIPES, "part3": PART3_RECIPES}
+
+
 # --- The rows -------------------------------------------------------------------------------------
 
 
