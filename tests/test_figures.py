@@ -424,6 +424,8 @@ def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp
     *four, off, off_too, _colourbar = plot.draw_boundaries([run] * 4).axes
     assert len(four) == 4
     assert [axes.axison for axes in (*four, off, off_too)] == [True] * 4 + [False] * 2
+    widths = {round(each.get_position().width, 6) for each in four}
+    assert len(widths) == 1, "the colour bar takes its space from all panels"
     axes = four[0]
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     for name, points in zip(legend, axes.collections[-2:], strict=True):

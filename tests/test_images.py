@@ -164,6 +164,7 @@ def test_pipeline_prepares_batches_and_views():
     assert len(list(views(x))) == 18
     assert len(list(images.image_pipeline(x, y, (20,), seed=0, n_views=2).views(x))) == 2
     assert images.image_pipeline(x, y, (20,), seed=0, n_views=1).views is None
+    assert images.image_pipeline(x, y, (20,), seed=0).views is None
 
 
 def test_class_probabilities_are_the_mean_over_views_of_a_net_in_evaluation_mode():

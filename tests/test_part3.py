@@ -475,6 +475,10 @@ def test_figures_show_chance_and_what_their_axes_are():
         ("step $t$", r"$\|\partial\,$loss$\,/\,\partial h_t\|$"),
         ("first principal component", "second principal component"),
     ]
+    assert all(tick == int(tick) for tick in drawn[0].axes[0].get_xticks()), "digits are whole"
+    axes = drawn[2].axes[0]  # whose legend is beside it, halfway up
+    anchor = axes.get_legend().get_bbox_to_anchor().transformed(axes.transAxes.inverted())
+    assert (anchor.x0, anchor.y0) == pytest.approx((1, 0.5))
     dots = [line for line in drawn[2].axes[0].lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in dots) == 150
     paths = [line.get_xydata() for line in drawn[2].axes[0].lines if line.get_marker() == "None"]
