@@ -46,6 +46,7 @@ PARTS = {"test_part1": "Part 1, MLP", "test_part2": "Part 2, CNN", "test_part3":
 GRADER_FILES = ("tests/graded/*.py", "tests/grader.py", "tests/sandbox*.py", "tests/wire.py")
 DEFAULT_SECONDS = 5  # of processor time, for each process of a test; by the clock twice as long
 MAX_LINES, MAX_LINE = 8, 300  # of what is said about a lost point
+MAX_PRINTED = 3  # lines
 
 
 @dataclass(frozen=True)
@@ -171,21 +172,26 @@ def _mark(test: GradedTest, submission: Submission, seed: int) -> Mark:
     """Run one test."""
     given = {"submission": submission, "rng": np.random.default_rng([seed, *test.name.encode()])}
     wanted = inspect.signature(test.function).parameters
-    why = ""
+    why = printed = ""
     try:
         with contextlib.closing(submission), np.errstate(all="ignore"):
             test.function(**{name: given[name] for name in wanted})
     except Wrong as wrong:
         why = str(wrong)
     except SubmissionError as error:
-        why = str(error)
+        why, printed = str(error), _last_lines(submission.printed)
     except Exception as error:  # a value of a kind that the test does not expect
         why = (
             f"the answers are not of the kind that was asked for ({type(error).__name__}: {error})"
         )
-    if why and submission.printed.strip():
-        why += f"\nprinted: {submission.printed.strip()}"
-    return Mark(test, _readable(why))
+    return Mark(test, _readable(why + printed))
+
+
+def _last_lines(printed: str) -> str:
+    """The end of what a process has printed, without progress bars."""
+    lines = [line.rpartition("\r")[2].strip() for line in printed.replace("\r\n", "\n").split("\n")]
+    lines = [line for line in lines if line][-MAX_PRINTED:]
+    return "\nprinted last:\n" + "\n".join(lines) if lines else ""
 
 
 class Intact:

@@ -290,7 +290,7 @@ class Session:
             answer = decode(self._read)
         except TimeoutError:
             self.close()
-            raise SubmissionError(f"stopped after {self._waited()}") from None
+            raise SubmissionError(f"stopped after {self._waited()} by the clock") from None
         except (OSError, EOFError):
             raise SubmissionError(self._ended(self.close())) from None
         except WireError as error:

@@ -244,7 +244,7 @@ def _confine(root: Path, scratch: Path) -> None:
     size = 8 if version < 4 else 16 if version < 6 else 24
     rules = system(LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0)
     writable = root, scratch, "/dev"
-    readable = *_all_but(ROOT, Path("/")), sys.prefix, sys.base_prefix, scratch.parent
+    readable = *_all_but(ROOT, Path("/")), sys.prefix, sys.base_prefix
     for path, allowed in [*((p, rights) for p in writable), *((p, READ) for p in readable)]:
         with contextlib.suppress(OSError):
             file = os.open(path, os.O_PATH)

@@ -31,7 +31,9 @@ def numbers(got: object, what: str, shape: Sequence[int] | None = None) -> np.nd
         except (ValueError, TypeError):
             raise Wrong(f"{what}: expected an array, got a list") from None
     else:
-        raise Wrong(f"{what}: expected an array, got {_kind(got)}")
+        raise Wrong(
+            f"{what}: expected {'a number' if shape == () else 'an array'}, got {_kind(got)}"
+        )
     if shape is not None and got.shape != tuple(shape):
         raise Wrong(f"{what}: expected the shape {tuple(shape)}, got {got.shape}")
     return got.astype(np.float64)

@@ -106,7 +106,7 @@ def test_initialisation(submission, rng):
     net = new_net(submission)
     x, y = images_of(rng, 20), np.arange(20) % 10
     loss = cross_entropy(numbers(submission.do("predict", net, Tensor(x)), "logits", (20, 10)), y)
-    demand(abs(loss - np.log(10)) < 0.7, f"the initial loss: expected about 2.3, got {loss:.3g}")
+    demand(abs(loss - np.log(10)) < 3, f"the initial loss: expected about 2.3, got {loss:.3g}")
     gradients = submission.do("gradients", net, Tensor(x), Tensor(y))
     for (name, _), gradient in zip(submission.do("parameters", net), gradients, strict=True):
         largest = abs(numbers(gradient, f"the gradient of {name}")).max()
@@ -118,18 +118,21 @@ def test_overfits_a_few_images(submission, rng):
     """Adam brings the loss on 20 images of noise close to 0."""
     net = new_net(submission)
     x, y = images_of(rng, 20), np.arange(20) % 10
-    submission.do("fit", net, Tensor(x), Tensor(y), steps=40, learning_rate=5e-4)
+    submission.do("fit", net, Tensor(x), Tensor(y), steps=60, learning_rate=5e-4)
     logits = numbers(submission.do("predict", net, Tensor(x)), "the logits", (20, 10))
     right = int((logits.argmax(axis=1) == y).sum())
-    equal(right, 20, "images of the 20 that are classified correctly after 40 steps")
+    demand(
+        right >= 15,
+        f"images of the 20 that are classified correctly after 60 steps: expected 15, got {right}",
+    )
 
 
 @pytest.mark.points(4, seconds=35)
 def test_training(submission, rng):
     """train.py learns what can be learnt, keeps the promised files, and trusts validation."""
     run = learns_what_can_be_learnt(
-        submission, rng, "part2_cnn", "--max_epochs", 5, "--batch_size", 8,
-        n_train=8, n_test=4, at_least=0.45,
+        submission, rng, "part2_cnn", "--max_epochs", 6, "--batch_size", 4, "--eval_freq", 18,
+        "--learning_rate", 5e-4, n_train=8, n_test=8, at_least=0.3,
     )  # fmt: skip
     keeps_a_record(run)
     is_chosen_on_validation(run)
@@ -140,7 +143,7 @@ def test_evaluation_is_undisturbed(submission, rng):
     """Neither dropout nor augmentation touches evaluation: weights that stand still score alike."""
     images = make_images(submission.folder(), rng, 3, 2)
     run = submission.train(
-        "part2_cnn", "--data_dir", images, "--max_epochs", 3, "--batch_size", 20,
+        "part2_cnn", "--data_dir", images, "--max_epochs", 3, "--batch_size", 20, "--eval_freq", 2,
         "--learning_rate", 1e-12,
     )  # fmt: skip
     stands_still(run)

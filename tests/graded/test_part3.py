@@ -5,7 +5,7 @@ import pytest
 
 from tests.graded.checks import Wrong, close, demand, equal, numbers
 from tests.graded.references import cross_entropy, numeric_gradients, rnn, rnn_readings
-from tests.graded.runs import column, is_chosen_on_validation, keeps_a_record
+from tests.graded.runs import accuracy_on_test, column, is_chosen_on_validation, keeps_a_record
 from tests.sandbox import Remote, Submission
 from tests.wire import Tensor
 
@@ -30,23 +30,20 @@ def with_known_weights(submission: Submission, net: Remote, rng: np.random.Gener
     return named
 
 
-def fits(logits: object, x: np.ndarray, named: list[list], sizes: tuple[int, int, int]) -> object:
-    """The reading of the parameters with which the formula gives these logits.
-
-    Raises:
-        Wrong: if there is none.
-    """
+def fits(logits: object, x: np.ndarray, named: list[list], sizes: tuple[int, int, int]) -> None:
+    """Fails unless the formula gives these logits with some reading of the parameters."""
     for reading in rnn_readings(named, *sizes):
         try:
             close(logits, rnn(x, reading(named)), "the logits", rtol=1e-3, atol=1e-4)
+            return
         except (Wrong, KeyError, ValueError) as error:
             why = error
-        else:
-            return reading
     if isinstance(why, Wrong):
         raise why
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in named)
     raise Wrong(
-        "the net's parameters are not those of the formula: expected W_xh, W_hh, W_hy, b_h, b_y"
+        f"VanillaRNN({T}, 7, 5, 4): expected parameters W_xh (7, 5), W_hh (5, 5), W_hy (5, 4), "
+        f"b_h (5,), b_y (4,), or those of nn.Linear; got {shapes}"
     )
 
 
@@ -93,7 +90,7 @@ def test_initialisation(submission):
     demand(len(weights) >= 2, f"expected weights and biases, got {[name for name, _ in named]}")
     for name, weight in weights:
         if name in shapes:
-            equal(weight.shape, shapes[name], f"the shape of {name}")
+            equal(sorted(weight.shape), sorted(shapes[name]), f"the shape of {name}, sorted")
         std = float(weight.std())
         demand(std > 0, f"{name}: expected numbers drawn at random, all are equal")
         close(float(weight.mean()), 0, f"the mean of {name}", atol=4 * std / weight.size**0.5)
@@ -182,13 +179,14 @@ def test_learns(submission, rng):
 @pytest.mark.points(4, seconds=10)
 def test_training(submission):
     """train.py learns palindromes with T = 5, and nothing with a learning rate of 1e-12."""
-    flags = ("--input_length", 5, "--train_steps", 300, "--eval_freq", 50)
-    run = submission.train("part3_rnn", *flags)
+    flags = ("--input_length", 5, "--seed", 0)
+    rmsprop = ("--optimizer", "rmsprop", "--learning_rate", 1e-3)
+    run = submission.train("part3_rnn", *flags, *rmsprop, "--train_steps", 500, "--eval_freq", 50)
     keeps_a_record(run)
     is_chosen_on_validation(run)
-    accuracy = float(column(run, "test_accuracy").max())
-    demand(accuracy > 0.98, f"test accuracy: expected more than 0.98, got {accuracy:.3g}")
-    still = submission.train("part3_rnn", *flags[:2], "--train_steps", 60, "--eval_freq", 30,
+    accuracy = accuracy_on_test(run)
+    demand(accuracy > 0.8, f"test accuracy: expected more than 0.8, got {accuracy:.3g}")
+    still = submission.train("part3_rnn", *flags, "--train_steps", 60, "--eval_freq", 30,
                              "--learning_rate", 1e-12)  # fmt: skip
     accuracy = float(column(still, "test_accuracy").max())
     demand(
@@ -212,7 +210,7 @@ def test_clipping(submission):
     close(
         other, one, rtol=5e-3, atol=5e-4,
         what="train_loss with --learning_rate 1000 --max_norm 1e-4, which makes the same steps as "
-        "--learning_rate 100 --max_norm 1e-3,",
+        "--learning_rate 100 --max_norm 1e-3 (clip after backward(), before step()),",
     )  # fmt: skip
     demand(
         not np.allclose(one[-1], one[0], rtol=1e-4),
