@@ -167,9 +167,11 @@ def mutants_summary(path: Path) -> str:
     """What the mutation testing found, as `tests.mutants` wrote it."""
     found = read_json(path)
     survivors = len(found["survived"]), len(found["equivalent"])
+    added = found["found"] - found["found_at_first"]
     return (
         f"Of {found['mutants']:,} mutants, drawn at random from {found['of']:,}, the tests noticed "
-        f"{found['found']:,} ({found['found'] / found['mutants']:.0%}). Of the others "
+        f"{found['found']:,} ({found['found'] / found['mutants']:.0%}), {added} of them only after "
+        "tests had been added for what had not been noticed at first. Of the others "
         f"{survivors[1]} are equivalent: they change nothing that a test could see; {survivors[0]} "
         "are gaps in the tests."
     )

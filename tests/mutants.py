@@ -361,7 +361,7 @@ def main() -> int:
     paths = [path for pattern in args.only or FILES for path in sorted(ROOT.glob(pattern))]
     everything = [mutant for path in paths for mutant in mutants_of(path)]
     chosen = random.Random(args.seed).sample(everything, min(args.n, len(everything)))
-    found_before = 0
+    found_before, at_first = 0, None
     if args.again:  # tests that were added since can only find more
         last = json.loads(OUTPUT.read_text())
         again = [(each["file"], each["what"]) for each in last["survived"] + last["equivalent"]]
@@ -371,6 +371,7 @@ def main() -> int:
                 again.remove((mutant.file, mutant.what))  # the same mistake may be there twice
                 chosen.append(mutant)
         args.seed, found_before = last["seed"], last["found"]
+        at_first = last["found_at_first"]
     print(f"{len(chosen)} of {len(everything)} mutants of {len(paths)} files", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         reached = read_coverage(Path(scratch), reuse=args.reuse)
@@ -400,6 +401,7 @@ def main() -> int:
         content = {
             "mutants": len(chosen) + found_before, "of": len(everything), "seed": args.seed,
             "found": found + found_before,
+            "found_at_first": found if at_first is None else at_first,
             "equivalent": [{"file": file, "what": what, "why": why}
                            for (file, what), why in equivalent.items()],
             "survived": [{"file": m.file, "line": m.line, "what": m.what} for m in holes],

@@ -69,10 +69,11 @@ def test_values_out_of_range_or_type(flag, value, refused):
     refused("--model", "pytorch", f"{flag}={value}", words=flag)
 
 
-def test_ten_samples_are_the_fewest():
-    assert train.parse(["--n_samples", "10"]).n_samples == 10
+@pytest.mark.parametrize(("allowed", "refused"), [(10, 9), (10**7, 10**7 + 1)])
+def test_samples_are_ten_to_ten_million(allowed, refused):
+    assert train.parse(["--n_samples", str(allowed)]).n_samples == allowed
     with pytest.raises(UsageError, match="--n_samples"):
-        train.parse(["--n_samples", "9"])
+        train.parse(["--n_samples", str(refused)])
 
 
 def test_the_largest_whole_number_is_a_billion():

@@ -701,3 +701,11 @@ def test_a_gpu_is_asked_for_bfloat16_units(supported, monkeypatch):
     )
     assert has_bfloat16("cuda:0") is supported
     assert asked == {"including_emulation": False}
+
+
+def test_a_folder_is_refused_before_any_data_are_loaded(run_main, tmp_path, monkeypatch):
+    run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path)
+    monkeypatch.setattr(train, "load_dataset", lambda *args, **options: 1 / 0)
+    code, _, err = run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path)
+    assert code == 2
+    assert "--overwrite" in err
