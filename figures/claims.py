@@ -1,7 +1,5 @@
 """The claims of the original, C1 to C9: which records decide on each, and their discussion."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from data.images import PADDING
@@ -10,6 +8,7 @@ from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures.effects import Claim, above, between_accuracies, exactly, normal, over_seeds
 from figures.experiments import CIRCLES_NOISE, HIDDEN_SIZES, MODELS, RNN_LIMITS, Group, Records
 from figures.measurements import cnn_costs, mlp_costs, read_memory, read_shifts, total
+from training.cli import markdown_table
 from training.runs import RunRecord
 
 REACHED = 0.95  # of the best accuracy: where a curve counts as converged
@@ -28,12 +27,6 @@ def bayes_accuracy_of(config: dict) -> float:
     """The Bayes accuracy on the toy set of a run."""
     dataset, noise = config["dataset"], config["noise"]
     return bayes_accuracy(dataset, DEFAULT_NOISE[dataset] if noise is None else noise)
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def all_claims(records: Records) -> list[Claim]:

@@ -11,12 +11,12 @@ import numpy as np
 from data.toy import DEFAULT_NOISE
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
-from figures.claims import bayes_accuracy_of, markdown_table
+from figures.claims import bayes_accuracy_of
 from figures.effects import CONFIDENCE, Claim
 from figures.experiments import EXPERIMENTS, MODELS, ORIGINAL_MLP, Group, Records, by_label
 from figures.measurements import cnn_costs, mlp_costs, total
 from training import UsageError
-from training.cli import RESUMABLE_FLAGS, format_duration
+from training.cli import RESUMABLE_FLAGS, format_duration, markdown_table
 from training.runs import read_json, write_atomically
 
 Figures = Mapping[str, ReportFigure]

@@ -1,10 +1,7 @@
 """Train the runs behind the figures anew, and keep their records."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -17,7 +14,7 @@ from data.cifar10 import CLASS_NAMES, load_cifar10
 from figures.experiments import Experiment, Records
 from figures.measurements import MEASURES
 from training import UsageError
-from training.cli import ROOT
+from training.cli import ROOT, train_in_process
 from training.runs import CONFIG, HISTORY, RESULT, read_run, write_atomically
 
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
@@ -80,16 +77,9 @@ def _seconds_a_run(experiment: Experiment, records: Records) -> float:
 
 
 def _train(run: Experiment, seed: int, folder: Path, jobs: int, data_dir: Path | None) -> None:
-    command = [sys.executable, str(ROOT / run.script), *run.flags.split(), "--seed", str(seed)]
-    command += ["--quiet", "--resume", "--run_dir", str(folder)]
-    command += ["--data_dir", data_dir] if data_dir and run.needs_images else []
-    environment = dict(os.environ)
-    if jobs > 1:  # runs side by side must not compete for the same cores
-        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        message = ended.stderr.strip().rpartition("\n")[2]
-        raise UsageError(f"{run.group}, seed {seed}: exit code {ended.returncode}: {message}")
+    command = [str(ROOT / run.script), *run.flags.split(), "--seed", str(seed)]
+    command += ["--data_dir", str(data_dir)] if data_dir and run.needs_images else []
+    train_in_process(command, folder, jobs=jobs, name=f"{run.group}, seed {seed}")
 
 
 def keep_record(folder: Path, record: Path, measures: Sequence[str] = ()) -> None:

@@ -15,7 +15,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.grader import GRADER_FILES, ROOT
+from tests.grader import GRADER_FILES
+from tests.sandbox import ROOT
 from training.runs import write_atomically
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that an archive can state

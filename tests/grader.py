@@ -9,7 +9,6 @@ then it is stopped, the test's points are lost, and the next test does not notic
 
 import argparse
 import contextlib
-import hashlib
 import importlib
 import inspect
 import json
@@ -30,6 +29,7 @@ import numpy as np
 
 from tests.graded.checks import Wrong
 from tests.sandbox import (
+    ROOT,
     Folder,
     NotASubmission,
     Sandbox,
@@ -41,7 +41,6 @@ from tests.sandbox import (
     find_submission,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 PARTS = {"test_part1": "Part 1, MLP", "test_part2": "Part 2, CNN", "test_part3": "Part 3, RNN"}
 GRADER_FILES = ("tests/graded/*.py", "tests/grader.py", "tests/sandbox*.py", "tests/wire.py")
 DEFAULT_SECONDS = 5  # of processor time, for each process of a test; by the clock twice as long
@@ -200,24 +199,19 @@ class Intact:
     def __init__(self, patterns: Iterable[str]) -> None:
         paths = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
         self._files = {path: path.read_bytes() for path in paths}
-        self._digests = {path: _digest(data) for path, data in self._files.items()}
 
     def restore(self) -> str:
         """The names of files that were not as before, and are now."""
         changed = []
-        for path, digest in self._digests.items():
-            if not path.is_symlink() and path.is_file() and _digest(path.read_bytes()) == digest:
+        for path, data in self._files.items():
+            if not path.is_symlink() and path.is_file() and path.read_bytes() == data:
                 continue
             changed.append(path.name)
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
-            path.write_bytes(self._files[path])
+            path.write_bytes(data)
         return ", ".join(changed)
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 # --- Reports --------------------------------------------------------------------------------------

@@ -1,12 +1,11 @@
 """Submissions that are hostile or clumsy, each made of the project's code with one thing added."""
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.grader import ROOT
-from tests.sandbox import FOLDERS
+from tests.planted import replace_once
+from tests.sandbox import ROOT
 
 MODULES, TRAIN1, RNN = "part1_mlp/modules.py", "part1_mlp/train.py", "part3_rnn/model.py"
 SLEEPER = str(800_000 + os.getpid())  # seconds, by which a process that should end is recognised
@@ -182,27 +181,6 @@ send(message({"value": {"dict": {"result": {"ref": 10**9}}}, "arrays": []})); ti
     Hostile("reads the expected values", f"""
         open({str(ROOT / "tests/graded/references.py")!r}).read()""", "PermissionError"),
 ]  # fmt: skip
-
-
-def make_submission(folder: Path) -> Path:
-    """A copy of the project's code alone."""
-    for name in FOLDERS:
-        (folder / name).mkdir(parents=True)
-        for path in (ROOT / name).glob("*.py"):
-            shutil.copyfile(path, folder / name / path.name)
-    return folder
-
-
-def replace_once(path: Path, old: str, new: str) -> None:
-    """Change a file.
-
-    Raises:
-        ValueError: `old` is not there, or more than once.
-    """
-    text = path.read_text()
-    if text.count(old) != 1:
-        raise ValueError(f"{path.name}: not once there: {old!r}")
-    path.write_text(text.replace(old, new))
 
 
 def plant(hostile: Hostile, submission: Path) -> None:

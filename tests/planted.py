@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sandbox import FOLDERS, ROOT
+from tests.grader import Mark, grade, graded_tests
+from tests.sandbox import FOLDERS, ROOT, Sandbox
 
 MODULES, NUMPY, TORCH = (f"part1_mlp/{name}.py" for name in ("modules", "mlp_numpy", "mlp_pytorch"))
 TRAIN1, TRAIN2, TRAIN3 = (f"{part}/train.py" for part in ("part1_mlp", "part2_cnn", "part3_rnn"))
@@ -237,27 +238,42 @@ FAULTS = [
 ]
 
 
+def copy_code(folder: Path) -> Path:
+    """Copy the project's code, as a submission to work on; returns the folder."""
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*NO_CODE))
+    return folder
+
+
+def replace_once(path: Path, old: str, new: str) -> None:
+    """Change a file.
+
+    Raises:
+        ValueError: `old` is not there, or more than once.
+    """
+    text = path.read_text()
+    if text.count(old) != 1:
+        raise ValueError(f"{path.name}: not once there: {old!r}")
+    path.write_text(text.replace(old, new))
+
+
 @contextlib.contextmanager
-def copied(project: Path = ROOT) -> Iterator[Path]:
-    """A copy of the code of a project, as a submission to work on."""
+def copied() -> Iterator[Path]:
+    """A temporary copy of the project's code."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        for name in FOLDERS:
-            ignored = shutil.ignore_patterns(*NO_CODE)
-            shutil.copytree(project / name, Path(scratch, name), ignore=ignored)
-        yield Path(scratch)
+        yield copy_code(Path(scratch))
 
 
 @contextlib.contextmanager
 def planted(fault: Fault) -> Iterator[Path]:
-    """A copy of the project with that mistake.
-
-    Raises:
-        ValueError: the lines it replaces are no longer there.
-    """
+    """A temporary copy of the project with that mistake."""
     with copied() as project:
-        path = project / fault.file
-        text = path.read_text()
-        if text.count(fault.old) != 1:
-            raise ValueError(f"{fault.file}: not once there: {fault.old!r}")
-        path.write_text(text.replace(fault.old, fault.new))
+        replace_once(project / fault.file, fault.old, fault.new)
         yield project
+
+
+def mark_of(fault: Fault, sandbox: Sandbox) -> Mark:
+    """How the test that must see a mistake went on a copy with it."""
+    tests = [t for t in graded_tests([fault.part]) if t.name == fault.test]
+    with planted(fault) as submission:
+        return grade(submission, tests, jobs=1, sandbox=sandbox)[0]

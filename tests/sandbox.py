@@ -130,8 +130,8 @@ def copy_submission(source: Path, target: Path) -> None:
 class Folder(tempfile.TemporaryDirectory):
     """A temporary folder that is removed with all that a submission has left in it."""
 
-    def __init__(self, parent: Path | None = None) -> None:
-        super().__init__(dir=parent, ignore_cleanup_errors=True)
+    def __init__(self) -> None:
+        super().__init__(ignore_cleanup_errors=True)
 
     def cleanup(self) -> None:
         try:
@@ -290,7 +290,8 @@ class Session:
             answer = decode(self._read)
         except TimeoutError:
             self.close()
-            raise SubmissionError(f"stopped after {self._waited()} by the clock") from None
+            waited = f"{2 * self._seconds:g} s by the clock"
+            raise SubmissionError(f"stopped after {waited}") from None
         except (OSError, EOFError):
             raise SubmissionError(self._ended(self.close())) from None
         except WireError as error:
@@ -340,9 +341,6 @@ class Session:
         if left <= 0:
             raise TimeoutError
         return left
-
-    def _waited(self) -> str:
-        return f"{2 * self._seconds:g} s"
 
     def _ended(self, status: int | None) -> str:
         if status in (-signal.SIGXCPU, -signal.SIGKILL):
@@ -447,17 +445,9 @@ class Submission:
             history = {
                 name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]
             }
-            assert isinstance(config, dict)
-            assert isinstance(result, dict)
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            IndexError,
-            AssertionError,
-            RecursionError,
-            csv.Error,
-        ) as error:
+            if not (isinstance(config, dict) and isinstance(result, dict)):
+                raise TypeError("expected an object")
+        except (ValueError, TypeError, LookupError, RecursionError, csv.Error) as error:
             raise SubmissionError(f"a file of the run folder cannot be read ({error})") from None
         header = texts["history.csv"].partition("\n")[0].strip()
         return TrainedRun(header, history, config, result)

@@ -24,9 +24,9 @@ from tests.hostile import (
     SLEEPER,
     TRAIN1,
     Hostile,
-    make_submission,
     plant,
 )
+from tests.planted import copy_code
 from tests.sandbox import NotASubmission, Sandbox, find_submission
 from tests.variants import OWN_TRAIN, VARIANTS
 from tests.wire import WireError, decode, encode
@@ -70,7 +70,7 @@ def same_user_sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def submission(tmp_path: Path) -> Path:
-    return make_submission(tmp_path / "submission")
+    return copy_code(tmp_path / "submission")
 
 
 def graded(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hostile import replace_once
+from tests.planted import replace_once
 
 MODULES, NUMPY, TORCH = (f"part1_mlp/{name}.py" for name in ("modules", "mlp_numpy", "mlp_pytorch"))
 TRAIN1, CNN, RNN = "part1_mlp/train.py", "part2_cnn/model.py", "part3_rnn/model.py"

@@ -7,9 +7,10 @@ import os
 import platform
 import re
 import shlex
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -222,6 +223,34 @@ def _exit_with(message: str, code: int) -> NoReturn:
     if is_main_process() and sys.stderr:
         print(f"{Path(sys.argv[0]).name}: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
+
+
+def train_in_process(command: Sequence[str], folder: Path, *, jobs: int, name: str) -> None:
+    """Train one run in a process of its own, or continue it.
+
+    Args:
+        command: a train script and its flags.
+        folder: of the run.
+        jobs: that run side by side and must not compete for the same cores.
+        name: of the run, for the message.
+
+    Raises:
+        UsageError: the script failed; its last line is in the message.
+    """
+    command = [sys.executable, *command, "--quiet", "--resume", "--run_dir", str(folder)]
+    environment = dict(os.environ)
+    if jobs > 1:
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        message = ended.stderr.strip().rpartition("\n")[2]
+        raise UsageError(f"{name}: exit code {ended.returncode}: {message}")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def format_duration(seconds: float) -> str:

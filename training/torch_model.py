@@ -86,9 +86,7 @@ class TorchModel:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = value * group.get(
-                "lr_share", 1.0
-            )  # Muon's second group has a smaller one
+            group["lr"] = value * group.get("lr_share", 1.0)  # Muon's second group has its own
 
     def train_step(self, x: torch.Tensor, y: torch.Tensor, weight: float = 1.0) -> None:
         """One step on prepared inputs (N, ...) and labels (N,), the loss multiplied by `weight`."""

@@ -3,14 +3,12 @@
     python training/tune.py part1_mlp/train.py --grid learning_rate=1e-3,3e-3 batch_size=128,512 \\
         --seeds 0 1 -- --model pytorch --dataset cifar10
 
-Flags after two hyphens are those of every run. Test columns are not
-read. Runs are kept, so that a call that was interrupted continues.
+Flags after two hyphens are those of every run. Test columns are not read. Runs are kept, so that a
+call that was interrupted continues.
 """
 
 import itertools
-import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from training import UsageError
-from training.cli import ROOT, run_cli
+from training.cli import ROOT, markdown_table, run_cli, train_in_process
 from training.flags import Parser, folder, number
 from training.runs import RunRecord, read_run, write_atomically
 
@@ -54,21 +52,6 @@ def combinations(grid: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]
     return [flag for flag, _ in pairs], list(itertools.product(*choices))
 
 
-def train(command: Sequence[str], path: Path, threads: int) -> RunRecord:
-    """Train one run, or continue it, and read it.
-
-    Raises:
-        UsageError: the train script failed; its last line is in the message.
-    """
-    command = [sys.executable, *command, "--quiet", "--resume", "--run_dir", str(path)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        why = done.stderr.strip().rpartition("\n")[2]
-        raise UsageError(f"{path.name}: exit code {done.returncode}: {why}")
-    return read_run(path)
-
-
 def table(flags: Sequence[str], trials: Sequence[Trial]) -> str:
     """A row a combination, the lowest validation loss first; means over the seeds."""
     head = (*flags, "validation loss", "validation accuracy", "min", "max", "epochs", "s a run")
@@ -79,40 +62,25 @@ def table(flags: Sequence[str], trials: Sequence[Trial]) -> str:
         cells += [f"{end(accuracies):.4f}" for end in (min, max)]
         cells += [f"{trial.mean('epochs'):.0f}", f"{trial.mean('seconds'):.0f}"]
         rows.append((*trial.values, *cells))
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(head, rows) + "\n"
 
 
+# fmt: off
 def build_parser() -> Parser:
     """All flags."""
     parser = Parser(prog="tune.py", description=__doc__)
     add = parser.add_argument
     add("script", help="a train script")
-    add(
-        "--grid",
-        nargs="+",
-        required=True,
-        metavar="FLAG=V,V,...",
-        help="flags and the values to try; in a value, + stands for a comma",
-    )
-    add(
-        "--seeds",
-        nargs="+",
-        type=number(int, 0, 4),
-        default=[0, 1],
-        metavar="N",
-        help="seeds kept for tuning, 0 to 4 (default: 0 1)",
-    )
+    add("--grid", nargs="+", required=True, metavar="FLAG=V,V,...",
+        help="flags and the values to try; in a value, + stands for a comma")
+    add("--seeds", nargs="+", type=number(int, 0, 4), default=[0, 1], metavar="N",
+        help="seeds kept for tuning, 0 to 4 (default: 0 1)")
     add("--jobs", type=number(int, 1, 1000), default=1, metavar="N", help="runs at once")
-    add(
-        "--run_dir",
-        type=folder,
-        default=ROOT / "runs" / "tuning",
-        metavar="DIR",
-        help="folder of the runs (default: runs/tuning/)",
-    )
+    add("--run_dir", type=folder, default=ROOT / "runs" / "tuning", metavar="DIR",
+        help="folder of the runs (default: runs/tuning/)")
     add("--out", type=Path, metavar="FILE", help="also write the table there, with the command")
-    return parser  # fmt: skip
+    return parser
+# fmt: on
 
 
 def main() -> int:
@@ -124,13 +92,14 @@ def main() -> int:
     if not script.is_file():
         raise UsageError(f"{script} is no train script")
     flags, values = combinations(args.grid)
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
 
     def run(chosen: tuple[str, ...], seed: int) -> RunRecord:
         given = [f"--{flag}={value}" for flag, value in zip(flags, chosen, strict=True)]
         command = [str(script), *fixed, *given, f"--seed={seed}"]
         name = "_".join([script.parent.name, *fixed, *given, str(seed)])
-        return train(command, args.run_dir / name.replace("--", "").replace("/", "-"), threads)
+        path = args.run_dir / name.replace("--", "").replace("/", "-")
+        train_in_process(command, path, jobs=args.jobs, name=path.name)
+        return read_run(path)
 
     pairs = list(itertools.product(values, args.seeds))
     with ThreadPoolExecutor(args.jobs) as pool:
