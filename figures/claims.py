@@ -16,6 +16,16 @@ N_TEST = 10_000  # images, palindromes
 ALMOST = 0.99  # "almost perfectly", C6
 NOTICEABLE = 0.05  # error that a bottleneck would leave
 
+# What will decide the claims on fresh seeds: set before these runs.
+# C1, C2: the steps to reach these shares of the final validation accuracy are compared.
+CONVERGED_C1 = (0.90, 0.95, 0.99)
+CONVERGED_C2 = (0.85, 0.95, 0.99)
+SAME_ACCURACY = 0.005  # C1: final accuracies that differ by less are the same
+SOLVED = 0.99  # C6 to C9: accuracy at which a seed has solved a task
+SHORT_T, LONG_T = 5, 30  # C7: the lengths that are compared
+MOST = 0.5  # C7, C9: a net solves a task if more than this share of its seeds do
+RESTORED = 0.1  # C8: first gradient over last at or above which gradients have not vanished
+
 
 def steps_to_reach(run: RunRecord) -> int:
     """The first evaluation whose validation accuracy is 95 % of the run's best."""
