@@ -54,6 +54,11 @@ class Dataset:
         splits["train"] = tuple(array[:MAX_TRAIN_EVALUATED] for array in splits["train"])
         return splits
 
+    def validated_on_test(self) -> "Dataset":
+        """All other samples train; the test samples are also those of validation."""
+        x, y = (np.concatenate([getattr(self, f"{a}_{s}") for s in SPLITS[:2]]) for a in "xy")
+        return replace(self, x_train=x, y_train=y, x_val=self.x_test, y_val=self.y_test)
+
     def head(self, n: int) -> "Dataset":
         """The first n samples of every split."""
         arrays = {f"{a}_{s}": getattr(self, f"{a}_{s}")[:n] for a in "xy" for s in SPLITS}
@@ -66,6 +71,7 @@ def load_dataset(
     seed: int = 0,
     n_samples: int | None = None,
     noise: float | None = None,
+    factor: float | None = None,
     data_dir: str | Path | None = None,
     cifar10_url: str | None = None,
 ) -> Dataset:
@@ -78,6 +84,7 @@ def load_dataset(
             20 % to test on. CIFAR-10: training images to keep, validation included, and at most as
             many test images (default all).
         noise: toy sets: standard deviation of the Gaussian noise (default: moons 0.2, circles 0.1).
+        factor: circles: radius of the inner circle, that of the outer being 1 (default 0.5).
         data_dir, cifar10_url: CIFAR-10: where to read it, see `data.cifar10.load_cifar10`.
 
     Raises:
@@ -88,6 +95,8 @@ def load_dataset(
     if name == "cifar10":
         if noise is not None:
             raise DataError("--noise is for moons and circles; CIFAR-10 takes none")
+        if factor is not None:
+            raise DataError("--factor is for circles; CIFAR-10 takes none")
         return _cifar10(seed, n_samples, data_dir, cifar10_url)
     from data import toy  # here, as below: each data set imports no more than it needs
 
@@ -96,6 +105,7 @@ def load_dataset(
         seed=seed,
         n_samples=toy.DEFAULT_SAMPLES if n_samples is None else n_samples,
         noise=toy.DEFAULT_NOISE[name] if noise is None else noise,
+        factor=factor,
     )
     held_out = int(len(points) * TOY_VALIDATION_SHARE)
     bounds = [len(points) - 2 * held_out, len(points) - held_out]

@@ -157,7 +157,7 @@ class ImagePipeline(NamedTuple):
 def image_pipeline(
     images: Tensor,
     labels: Tensor,
-    batch_sizes: Sequence[int],
+    batch_size: int,
     *,
     seed: int,
     n_views: int = 1,
@@ -169,7 +169,7 @@ def image_pipeline(
     """Assemble the pipeline for training images, uint8 (N, 3, 32, 32), on their device.
 
     Args:
-        labels, batch_sizes, seed, batch_options: as `ImageBatches` takes them.
+        labels, batch_size, seed, batch_options: as `ImageBatches` takes them.
         n_views: views of a test image, see `view_images`.
         whiten: whiten after normalisation, by statistics of the training images.
         dtype, memory_format: of the prepared images.
@@ -181,7 +181,7 @@ def image_pipeline(
     def prepare(chosen: Tensor) -> Tensor:
         return normalise(chosen).contiguous(memory_format=memory_format)
 
-    batches = ImageBatches(images, labels, batch_sizes, seed, prepare=prepare, **batch_options)
+    batches = ImageBatches(images, labels, batch_size, seed, prepare=prepare, **batch_options)
     views = partial(view_images, n_views=n_views) if n_views > 1 else None
     return ImagePipeline(prepare, batches, views)
 

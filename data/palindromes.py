@@ -78,10 +78,6 @@ class PalindromeBatches:
         """Steps in the first `epochs` epochs."""
         return epochs * STEPS_PER_EPOCH
 
-    def phase(self, step: int) -> int:
-        """Always 0: the size of the batches does not change."""
-        return 0
-
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs (batch_size, T) and target digits (batch_size,), int64, of each step."""
         step, end = epoch * STEPS_PER_EPOCH + first_step, (epoch + 1) * STEPS_PER_EPOCH

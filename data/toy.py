@@ -14,36 +14,49 @@ MINIMUM_SAMPLES = 10
 
 
 def make_toy(
-    name: str, *, seed: int, n_samples: int, noise: float
+    name: str, *, seed: int, n_samples: int, noise: float, factor: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a toy set with scikit-learn.
+
+    Args:
+        noise: standard deviation of the Gaussian noise.
+        factor: circles: radius of the inner circle, that of the outer being 1 (default 0.5).
 
     Returns:
         points, float64 of shape (n_samples, 2), and labels, int64 of shape (n_samples,), shuffled.
 
     Raises:
-        DataError: fewer than 10 samples, or a noise that is negative or not finite.
+        DataError: fewer than 10 samples, a noise that is negative or not finite, a factor that is
+            not between 0 and 1, or a factor for moons.
     """
     if n_samples < MINIMUM_SAMPLES:
         raise DataError(f"--n_samples: {n_samples} is too few, {name} needs 10 or more")
     if not 0 <= noise < np.inf:
         raise DataError(f"--noise: {noise} must be a finite number, 0 or more")
-    points, labels = _generate(name, n_samples, noise=noise, random_state=seed)
+    if factor is not None and name != "circles":
+        raise DataError(f"--factor is for circles; {name} takes none")
+    if factor is not None and not 0 < factor < 1:
+        raise DataError(f"--factor: {factor} must be above 0 and below 1")
+    points, labels = _generate(name, n_samples, factor, noise=noise, random_state=seed)
     return points, labels.astype(np.int64)
 
 
-def _generate(name: str, n_samples: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+def _generate(
+    name: str, n_samples: int, factor: float | None, **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import make_circles, make_moons  # slow to import
 
     if name == "moons":
         return make_moons(n_samples, **options)
-    return make_circles(n_samples, factor=CIRCLES_FACTOR, **options)
+    factor = CIRCLES_FACTOR if factor is None else factor
+    return make_circles(n_samples, factor=factor, **options)
 
 
 @functools.lru_cache(maxsize=16)  # takes seconds, and is needed many times
 def bayes_accuracy(
-    name: str, noise: float, *, n_samples: int = 100_000, n_points: int = 300, seed: int = 0
-) -> float:
+    name: str, noise: float, *, factor: float | None = None, n_samples: int = 100_000,
+    n_points: int = 300, seed: int = 0,
+) -> float:  # fmt: skip
     """Estimate the Bayes accuracy, that of the classifier which uses the true class densities.
 
     A class is a curve plus Gaussian noise, so its density at x is the mean over the curve of
@@ -53,10 +66,10 @@ def bayes_accuracy(
     """
     from scipy.spatial.distance import cdist
 
-    points, labels = make_toy(name, seed=seed, n_samples=n_samples, noise=noise)
+    points, labels = make_toy(name, seed=seed, n_samples=n_samples, noise=noise, factor=factor)
     if noise == 0:
         return 1.0
-    curves = np.split(_generate(name, 2 * n_points, shuffle=False)[0], 2)  # without noise
+    curves = np.split(_generate(name, 2 * n_points, factor, shuffle=False)[0], 2)  # without noise
     correct = 0
     for chunk in np.array_split(np.arange(n_samples), max(1, n_samples // 2000)):
         squared_distances = np.stack([cdist(points[chunk], c, "sqeuclidean") for c in curves])
@@ -65,3 +78,27 @@ def bayes_accuracy(
         densities = np.exp((nearest - squared_distances) / (2 * noise**2)).mean(2)
         correct += int(((densities[1] > densities[0]) == labels[chunk]).sum())
     return correct / n_samples
+
+
+@functools.lru_cache(maxsize=16)
+def integrated_bayes_accuracy(name: str, noise: float, *, factor: float | None = None) -> float:
+    """The Bayes accuracy by numerical integration, to four decimals, for a noise of 0.01 or more.
+
+    It is half the integral of the larger one of the two class densities, those of `bayes_accuracy`,
+    over the plane. A density is a mean over the curve of exp(-(x - c_x)^2 / (2 noise^2)) times the
+    same in y: on a grid, a product of two matrices.
+
+    Raises:
+        ValueError: the noise is too small for the grid.
+    """
+    if noise < 0.01:
+        raise ValueError(f"a noise of {noise} is below 0.01")
+    curves = np.split(_generate(name, DEFAULT_SAMPLES, factor, shuffle=False)[0], 2)
+    low, high = np.min(curves, (0, 1)) - 6 * noise, np.max(curves, (0, 1)) + 6 * noise
+    x, y = (np.arange(a, b, noise / 8) for a, b in zip(low, high, strict=True))
+    densities = [
+        np.exp(-((x[:, None] - c_x) ** 2) / (2 * noise**2))
+        @ np.exp(-((y - c_y[:, None]) ** 2) / (2 * noise**2))
+        for c_x, c_y in (curve.T for curve in curves)
+    ]
+    return float(np.maximum(*densities).sum() / np.sum(densities))

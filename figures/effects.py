@@ -1,97 +1,201 @@
-"""What an experiment says about a claim: effects with intervals, and the verdict.
+"""What experiments say about a claim: differences with intervals, and the verdict.
 
-An effect is positive if the claim is right. Its 95 % confidence interval is Student's t over seeds,
-or, where there are too few seeds or all are alike, that of the accuracy on so many test samples.
-The verdict follows from the interval alone: `holds` if it lies above 0, `does not hold` if it does
-not reach above 0, else `undecided`.
+Intervals are of 95 %. A difference counts if its p-value, corrected where several differences are
+judged at once, is below 5 %.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-VERDICTS = ("does not hold", "undecided", "holds")  # from the worst to the best
+SUPPORTED, CONTRADICTED = "supported", "contradicted"
+INCONCLUSIVE, CONDITIONAL = "inconclusive", "conditional"
+VERDICTS = (SUPPORTED, CONDITIONAL, INCONCLUSIVE, CONTRADICTED)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A measured difference, positive if the claim is right.
+    """Two values, and the first minus the second.
 
     Attributes:
-        value, low, high: with the ends of the 95 % confidence interval; equal if nothing is random.
+        what: was measured.
+        names, values: of the two.
+        low, high: the difference's confidence interval.
+        p: two-sided, of no difference; corrected where several effects are judged at once.
+        decimals: shown of each number.
     """
 
     what: str
-    value: float
+    names: tuple[str, str]
+    values: tuple[float, float]
     low: float
     high: float
-    unit: str = ""
+    p: float
+    decimals: int = 4
 
     @property
-    def verdict(self) -> str:
-        """What the interval says about the claim."""
-        return "holds" if self.low > 0 else "undecided" if self.high > 0 else "does not hold"
+    def difference(self) -> float:
+        """The first value minus the second."""
+        return self.values[0] - self.values[1]
+
+    @property
+    def sign(self) -> int:
+        """1 or -1, as the difference counts as positive or negative; 0 if it does not count."""
+        return int(np.sign(self.difference)) if self.p < 1 - CONFIDENCE else 0
 
     def __str__(self) -> str:
-        number = f"{self.value:+,.0f}" if abs(self.value) >= 1000 else f"{self.value:+.3g}"
-        if self.low < self.high:
-            number += f" [{self.low:+.3g}, {self.high:+.3g}]"
-        return f"{self.what}: {number} {self.unit}".strip()
+        first, second = self.values
+        d = self.decimals
+        return (
+            (
+                f"{self.what}: {self.names[0]} {first:,.{d}f}, {self.names[1]} {second:,.{d}f}: "
+                f"difference {first - second:,.{d}f} [{self.low:,.{d}f}, {self.high:,.{d}f}]"
+            )
+            .replace(" -", " \N{MINUS SIGN}")
+            .replace("[-", "[\N{MINUS SIGN}")
+        )
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, its effects, which must all hold, and their discussion with all numbers."""
+    """A claim of the original and what the experiments say about it.
+
+    Attributes:
+        number, text: C1 to C9, and the claim in our words.
+        design: what was done.
+        effects: what was found, the judged differences.
+        verdict: one of VERDICTS.
+        meaning: sentences that follow from the verdict.
+        figure: the name of the figure that shows it.
+    """
 
     number: str
     text: str
+    design: str
     effects: tuple[Effect, ...]
-    discussion: str
+    verdict: str
+    meaning: str
+    figure: str
 
     @property
     def measured(self) -> str:
         """All effects in one line."""
         return "; ".join(map(str, self.effects))
 
-    @property
-    def verdict(self) -> str:
-        """The worst of the effects' verdicts."""
-        return min((effect.verdict for effect in self.effects), key=VERDICTS.index)
+
+def verdict(effects: Sequence[Effect]) -> str:
+    """The verdict on a claim that says that every difference is positive."""
+    signs = {effect.sign for effect in effects}
+    if signs == {1}:
+        return SUPPORTED
+    if signs >= {1, -1}:
+        return CONDITIONAL
+    return CONTRADICTED if -1 in signs else INCONCLUSIVE
 
 
-def over_seeds(what: str, values: Sequence[float], unit: str = "") -> Effect:
-    """The mean over seeds with Student's interval."""
-    values = np.asarray(values, float)
-    mean, n = float(values.mean()), len(values)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
-    return Effect(what, mean, mean - half, mean + half, unit)
+def paired(
+    what: str,
+    names: tuple[str, str],
+    first: Sequence[float],
+    second: Sequence[float],
+    decimals: int = 4,
+) -> Effect:
+    """Means over the same seeds: Student's paired interval and test."""
+    differences = np.asarray(first, float) - np.asarray(second, float)
+    n = len(differences)
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    values = float(np.mean(first)), float(np.mean(second))
+    return _student(what, names, values, error, n - 1, decimals)
 
 
-def above(what: str, accuracy: float, n: int, threshold: float) -> Effect:
-    """An accuracy on n samples minus a threshold, with the exact interval of Clopper and Pearson.
+def welch(
+    what: str,
+    names: tuple[str, str],
+    first: Sequence[float],
+    second: Sequence[float],
+    decimals: int = 4,
+) -> Effect:
+    """Means over seeds that have nothing in common (Welch, 1947)."""
+    parts = [np.var(each, ddof=1) / len(each) for each in (first, second)]
+    error = math.sqrt(sum(parts))
+    below = sum(part**2 / (len(e) - 1) for part, e in zip(parts, (first, second), strict=True))
+    freedom = error**4 / below if below else len(first) + len(second) - 2
+    values = float(np.mean(first)), float(np.mean(second))
+    return _student(what, names, values, error, freedom, decimals)
 
-    Unlike the others it has a width even where no sample is wrong.
+
+def _student(
+    what: str, names: tuple[str, str], values: tuple[float, float], error: float,
+    freedom: float, decimals: int,
+) -> Effect:  # fmt: skip
+    difference = values[0] - values[1]
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    if error:
+        p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
+    else:  # all seeds agree
+        p = 0.0 if difference else 1.0
+    return Effect(what, names, values, difference - half, difference + half, p, decimals)
+
+
+def equivalence(first: Sequence[float], second: Sequence[float], margin: float) -> float:
+    """The p-value of means over the same seeds that differ by `margin` or more.
+
+    The larger of two one-sided paired tests (Schuirmann, 1987).
     """
-    interval = stats.binomtest(round(accuracy * n), n).proportion_ci(CONFIDENCE, method="exact")
-    low, high = float(interval.low), float(interval.high)
-    return Effect(what, accuracy - threshold, low - threshold, high - threshold)
+    differences = np.asarray(first, float) - np.asarray(second, float)
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    if not error:
+        return float(abs(differences[0]) >= margin)
+    t = (margin - abs(float(differences.mean()))) / error
+    return float(stats.t.sf(t, len(differences) - 1))
 
 
-def between_accuracies(what: str, a: float, n_a: int, b: float, n_b: int) -> Effect:
-    """a - b, for accuracies on n_a and n_b independent samples."""
-    return normal(what, a - b, a * (1 - a) / n_a + b * (1 - b) / n_b)
+def holm(effects: Sequence[Effect]) -> tuple[Effect, ...]:
+    """The effects with p-values corrected for judging all of them (Holm, 1979)."""
+    corrected, largest = list(effects), 0.0
+    for rank, at in enumerate(sorted(range(len(effects)), key=lambda i: effects[i].p)):
+        largest = max(largest, min(1.0, (len(effects) - rank) * effects[at].p))
+        corrected[at] = replace(effects[at], p=largest)
+    return tuple(corrected)
 
 
-def normal(what: str, value: float, variance: float) -> Effect:
-    """A difference whose error is normal with the given variance."""
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The confidence interval of a share (Wilson, 1927)."""
+    interval = stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def shares(
+    what: str, names: tuple[str, str], first: tuple[int, int], second: tuple[int, int]
+) -> Effect:
+    """Shares, each given as (successes, n): Newcombe's interval (1998), Fisher's exact test."""
+    (a, n), (b, m) = first, second
+    (a_low, a_high), (b_low, b_high) = wilson(a, n), wilson(b, m)
+    p, q = a / n, b / m
+    low = p - q - math.hypot(p - a_low, b_high - q)
+    high = p - q + math.hypot(a_high - p, q - b_low)
+    test = float(stats.fisher_exact([[a, n - a], [b, m - b]]).pvalue)
+    return Effect(what, names, (p, q), low, high, test, 2)
+
+
+def mcnemar(
+    what: str, names: tuple[str, str], first: Sequence[bool], second: Sequence[bool]
+) -> Effect:
+    """Accuracies on the same samples, by those that only one gets right (McNemar, 1947, exact)."""
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    n, only_first, only_second = (
+        len(first),
+        int((first & ~second).sum()),
+        int((second & ~first).sum()),
+    )
+    difference = (only_first - only_second) / n
+    variance = ((only_first + only_second) / n - difference**2) / n
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    return Effect(what, value, value - half, value + half)
-
-
-def exactly(what: str, value: float) -> Effect:
-    """A difference without randomness."""
-    return Effect(what, value, value, value)
+    either = only_first + only_second
+    p = float(stats.binomtest(only_first, either).pvalue) if either else 1.0
+    values = float(first.mean()), float(second.mean())
+    return Effect(what, names, values, difference - half, difference + half, p)

@@ -15,11 +15,6 @@ from training.runs import RunRecord, read_run
 MLP, CNN, RNN = (f"{part}/train.py" for part in ("part1_mlp", "part2_cnn", "part3_rnn"))
 MODELS = {"numpy": "NumPy", "pytorch": "PyTorch"}
 ORIGINAL_MLP = 0.5666  # the original's test accuracy of its MLP on CIFAR-10
-PUBLISHED = {  # test accuracies that others give, by group
-    "mlp_pytorch_cifar10_original": ("the original", ORIGINAL_MLP),
-    # Neyshabur, Towards Learning Convolutions from Scratch (2020).
-    "mlp_pytorch_cifar10_wide": ("best published without convolution", 0.8519),
-}
 
 
 @dataclass(frozen=True)
@@ -46,9 +41,13 @@ class Experiment:
         """How to train one of its runs by hand."""
         return f"python {self.script} {self.flags} --seed {seed}"
 
+    def with_one_seed(self) -> "Experiment":
+        """The same with the first of its seeds."""
+        return replace(self, seeds=self.seeds[:1])
+
     def shortened(self) -> "Experiment":
         """One short run in place of all, for `--quick`."""
-        return replace(self, flags=f"{self.flags} {self.quick}", seeds=self.seeds[:1])
+        return replace(self.with_one_seed(), flags=f"{self.flags} {self.quick}")
 
     @property
     def needs_images(self) -> bool:
@@ -57,13 +56,15 @@ class Experiment:
 
 
 ONE, THREE, FIVE = (0,), (0, 1, 2), (0, 1, 2, 3, 4)  # seeds
-SHIFTS, MEMORY = ("shifts.csv",), ("memory.csv",)  # measures
+FRESH, TEN = (100, 101, 102), tuple(range(100, 110))  # with which nothing was chosen
+THIRTY = tuple(range(100, 130))
+SHIFTS, MEMORY, PALINDROMES = ("shifts.csv",), ("memory.csv",), ("palindromes.csv",)  # measures
 QUICK_TOY, QUICK_MLP = "--max_epochs 5", "--max_epochs 2 --batch_size 128"
 QUICK_CNN = "--max_epochs 2 --batch_size 50 --image_sizes 16"
 QUICK_RNN = "--train_steps 20 --eval_freq 10"
-CIRCLES_NOISE = 0.13  # with which the Bayes accuracy is that of moons with their 0.2
-LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
-HIDDEN_SIZES = (16, 32, 64, 128, 256)
+# The noise at which circles of factor 0.5, or 0.8, have the Bayes accuracy of moons with their 0.2.
+CIRCLES_NOISE, NARROW_NOISE = 0.1308, 0.0527
+MATCHED, NARROW = f" --noise {CIRCLES_NOISE}", f" --factor 0.8 --noise {NARROW_NOISE}"
 # Recipe best with free hidden sizes, and what so large a net needs against overfitting.
 WIDE = (
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
@@ -72,21 +73,24 @@ WIDE = (
 CIFAR10 = "--model pytorch --dataset cifar10"
 # Short runs are evaluated before the first step and after the last one alone.
 SHORT_MLP = f"{CIFAR10} --batch_size 128 --max_epochs 10 --eval_freq 3520"
+SIZES = {"tiny": "64,32", "small": "256,64", "large": "1600,850,140"}  # 0.2, 0.8, 6.4 M parameters
 SHORT_CNN = "--max_epochs 2 --eval_freq 1408"
 CROPS, NO_CROPS = "short runs, random crops", "short runs, no crops"
 PERFECT = "--eval_freq 250 --target_accuracy 1"  # a run of a sweep ends when it is perfect
-SWEEP = f"--train_steps 1000 {PERFECT}"
-SWEEP_LONG = "--recipe best --train_steps 60 --eval_freq 20 --target_accuracy 1"
-SWEEP_LSTM = f"--cell lstm --train_steps 500 {PERFECT}"  # its steps take long
-ADAM = "--optimizer adam --learning_rate 1e-2 --max_norm 1"
-SWEEP_GRU = f"--cell gru {ADAM} --train_steps 3000 {PERFECT}"
-SMALL_STEPS = "--learning_rate 3e-4 --max_norm 0.1"
-NORMAL, BISTABLE = "vanilla RNN, normal", "vanilla RNN, bistable"  # by initialisation
+# Runs of FEW steps are those of MANY, cut off: these are evaluated after FEW steps, too.
+FEW, MANY = 1000, 5000
+MANY_STEPS, FEW_STEPS = f"--train_steps {MANY} {PERFECT}", f"--train_steps {FEW} {PERFECT}"
+# The standard deviation of the input weights W_xh is called the input scale: 1, or for inputs of
+# ten numbers 1 / sqrt(10).
+INPUT_SCALES = {"inputs1": "1", "inputs0316": "0.3162"}
+NORMAL_INIT = "--init normal --init_scale 1"  # of W_hh: standard deviation 1 / sqrt(units)
+SMALL_INPUTS, SMALL_STEPS = "--input_scale 0.03", "--learning_rate 3e-4 --max_norm 0.1"
+NORMAL, BISTABLE = "normal initialisation", "bistable initialisation"
 
 # fmt: off
 TOY = [
     Experiment(f"mlp_{model}_{dataset}_{kind}", MLP, f"--model {model} --dataset {dataset}{more}",
-               label, FIVE, QUICK_TOY)
+               label, THIRTY, QUICK_TOY)
     for model, dataset, kind, more, label in (
         ("numpy", "circles", "original", "", "NumPy"),
         ("pytorch", "circles", "original", "", "PyTorch"),
@@ -94,61 +98,121 @@ TOY = [
         ("numpy", "moons", "original", "", "NumPy"),
         ("pytorch", "moons", "original", "", "PyTorch"),
         ("pytorch", "moons", "equal", " --init he", "PyTorch, NumPy's weights"),
-        ("numpy", "circles", "matched", f" --noise {CIRCLES_NOISE}", "NumPy, noise as moons"),
-        ("pytorch", "circles", "matched", f" --noise {CIRCLES_NOISE}", "PyTorch, noise as moons"),
+        ("numpy", "circles", "matched", MATCHED, "NumPy, factor 0.5, noise matched"),
+        ("pytorch", "circles", "matched", MATCHED, "PyTorch, factor 0.5, noise matched"),
+        ("numpy", "circles", "narrow", NARROW, "NumPy, factor 0.8, noise matched"),
+        ("pytorch", "circles", "narrow", NARROW, "PyTorch, factor 0.8, noise matched"),
+    )
+]
+# One NumPy net by single-sample, mini-batch and full-batch gradient descent, at the same rate.
+DESCENT = [
+    Experiment(f"mlp_numpy_moons_{kind}", MLP, f"--model numpy --dataset moons {flags}", label,
+               FRESH, QUICK_TOY)
+    for kind, flags, label in (
+        ("single_sample", "--batch_size 1 --eval_freq 300", "single sample"),
+        ("mini_batch", "--batch_size 32 --eval_freq 20", "mini-batch of 32"),
+        ("full_batch", "--batch_size full --max_epochs 4000 --eval_freq 10", "full batch"),
     )
 ]
 IMAGES = [
     Experiment(group, script, flags, label, seeds, QUICK_CNN if script == CNN else QUICK_MLP, more)
     for group, script, flags, label, seeds, more in (
-        ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", THREE, SHIFTS),
+        ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", FRESH, SHIFTS),
+        ("mlp_pytorch_cifar10_test_stopped", MLP, f"{CIFAR10} --validation test",
+         "recipe original, stopped by the test loss", FRESH, ()),
         ("mlp_pytorch_cifar10_best", MLP, f"{CIFAR10} --recipe best", "recipe best", ONE, ()),
         ("mlp_pytorch_cifar10_wide", MLP, f"{CIFAR10} {WIDE}", "recipe best, wide", ONE, ()),
         ("cnn_original", CNN, "--recipe original", "recipe original", ONE, SHIFTS),
         ("cnn_best", CNN, "--recipe best", "recipe best", ONE, ()),
         ("mlp_pytorch_short_augmented", MLP, f"{SHORT_MLP} --augment on", CROPS, THREE, SHIFTS),
+        *((f"mlp_pytorch_short_{name}", MLP,
+           f"{SHORT_MLP} --augment on --dnn_hidden_units {units}", CROPS, THREE, ())
+          for name, units in SIZES.items()),
         ("cnn_short_augmented", CNN, f"{SHORT_CNN} --augment on", CROPS, THREE, SHIFTS),
         ("mlp_pytorch_short_plain", MLP, f"{SHORT_MLP} --augment off", NO_CROPS, THREE, SHIFTS),
         ("cnn_short_plain", CNN, f"{SHORT_CNN} --augment off", NO_CROPS, THREE, SHIFTS),
     )
 ]
-FIVE_DIGITS = "rnn_T5_original", RNN, "--input_length 5 --eval_freq 20", NORMAL, FIVE, QUICK_RNN
+FIVE_DIGITS = [
+    Experiment("rnn_T5_first", RNN, "--input_length 5 --train_steps 30 --eval_freq 1",
+               "recipe original, first steps", TEN, "--train_steps 30"),
+    Experiment("rnn_T5_original", RNN, "--input_length 5 --eval_freq 50", "recipe original", TEN,
+               QUICK_RNN, PALINDROMES),
+]
+RNN_LONGER = [
+    Experiment(f"rnn_{name}_T{T}", RNN,
+               f"--input_length {T} {NORMAL_INIT} --input_scale {scale} {MANY_STEPS}",
+               f"vanilla RNN, input scale {float(scale):.3g}", TEN,
+               QUICK_RNN if T in (5, 30) else "",
+               MEMORY if (scale, T) == ("1", 30) else ())
+    for name, scale in INPUT_SCALES.items()
+    for T in (5, 10, 15, 20, 30, 50)
+]
+SMALL = "vanilla RNN, small inputs and steps"
+RNN_LIMITS = [  # T = 30; the first is the original's net
+    next(each for each in RNN_LONGER if each.measures),
+    *(Experiment(f"rnn_T30_{kind}", RNN, f"--input_length 30 {change} {MANY_STEPS}", label, TEN,
+                 QUICK_RNN, MEMORY)
+      for kind, change, label in (
+          ("small_inputs", f"{NORMAL_INIT} {SMALL_INPUTS}", "vanilla RNN, small inputs"),
+          ("small_steps", f"{NORMAL_INIT} --input_scale 1 {SMALL_STEPS}",
+           "vanilla RNN, small steps"),
+          ("small_both", f"{NORMAL_INIT} {SMALL_INPUTS} {SMALL_STEPS}", SMALL),
+          ("bistable", "--recipe best", BISTABLE),
+      ))
+]
+# Figure 7 takes the runs of the claims where there are some. Those of LSTM, GRU and the bistable
+# initialisation are older ones, of fewer steps.
+OLD_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
+DESIGNED = "vanilla RNN, bistable (hand-designed)"
 RNN_LENGTHS = [
-    Experiment(f"rnn_length_{kind}_T{T}", RNN, f"--input_length {T} {flags}", label, FIVE,
-               QUICK_RNN if T in (1, 5, 10) else "")
-    for kind, lengths, flags, label in (
-        ("original", LENGTHS, SWEEP, NORMAL),
-        ("best", LENGTHS, f"--recipe best {SWEEP}", BISTABLE),
-        ("best", (200, 500, 1000), SWEEP_LONG, BISTABLE),
-        ("lstm", LENGTHS, SWEEP_LSTM, "LSTM"),
-        ("gru", (5, 10, 20, 30, 50), SWEEP_GRU, "GRU, Adam at 0.01"),
-    )
-    for T in lengths
+    *RNN_LONGER,
+    RNN_LIMITS[3],
+    *(Experiment(f"rnn_length_{kind}_T{T}", RNN, f"--input_length {T} {flags}", label, seeds,
+                 QUICK_RNN if T in (5, 10) else "")
+      for kind, lengths, flags, label, seeds in (
+          ("small", (5, 10, 20, 50), f"{NORMAL_INIT} {SMALL_INPUTS} {SMALL_STEPS} {MANY_STEPS}",
+           SMALL, TEN[:5]),
+          ("lstm", OLD_LENGTHS, f"--cell lstm --train_steps 500 {PERFECT}", "LSTM", FIVE),
+          ("gru", (5, 10, 20, 30, 50), "--cell gru --optimizer adam --learning_rate 1e-2 "
+           f"--max_norm 1 --train_steps 3000 {PERFECT}", "GRU", FIVE),
+          ("best", OLD_LENGTHS, f"--recipe best {FEW_STEPS}", DESIGNED, FIVE),
+          ("best", (200, 500, 1000),
+           "--recipe best --train_steps 60 --eval_freq 20 --target_accuracy 1", DESIGNED, FIVE),
+      )
+      for T in lengths)
 ]
-RNN_HIDDEN = [
-    Experiment(f"rnn_hidden{hidden}_{recipe}_T{T}", RNN,
-               f"--input_length {T} --num_hidden {hidden} --recipe {recipe} {SWEEP}", label, FIVE,
-               QUICK_RNN if hidden in (16, 64) else "")
-    for recipe, T, label in (("original", 10, NORMAL), ("original", 15, NORMAL),
-                             ("best", 15, BISTABLE))
-    for hidden in HIDDEN_SIZES
+
+
+def _hidden_sizes(
+    prefix: str, recipe: str, flags: str, label: str, seeds: tuple[int, ...],
+    sizes: Iterable[int], lengths: Iterable[int],
+) -> list[Experiment]:
+    return [
+        Experiment(f"{prefix}{n}_{recipe}_T{T}", RNN,
+                   f"--input_length {T} --num_hidden {n} --recipe {recipe} {flags}", label, seeds,
+                   QUICK_RNN if n in (16, 64) else "")
+        for T in lengths for n in sizes
+    ]
+
+
+OLD_HIDDEN = (16, 32, 64, 128, 256)
+RNN_HIDDEN_OLD = [
+    *_hidden_sizes("rnn_hidden", "original", f"{NORMAL_INIT} --input_scale 1 {FEW_STEPS}", NORMAL,
+                   FIVE, OLD_HIDDEN, (10, 15)),
+    *_hidden_sizes("rnn_hidden", "best", FEW_STEPS, BISTABLE, FIVE, OLD_HIDDEN, (15,)),
 ]
-RNN_LIMITS = [
-    Experiment(f"rnn_limits_{kind}_T30", RNN, f"--input_length 30 {change}{SWEEP}", label, FIVE,
-               QUICK_RNN, MEMORY)
-    for kind, change, label in (
-        ("original", "", "as the original"),
-        ("small_inputs", "--input_scale 0.03 ", "inputs 0.03"),
-        ("orthogonal", "--init orthogonal ", "orthogonal"),
-        ("both", "--init orthogonal --input_scale 0.03 ", "orthogonal, 0.03"),
-        ("both_slow", f"--init orthogonal --input_scale 0.03 {SMALL_STEPS} ",
-         "orthogonal, 0.03, small steps"),
-        ("bistable", "--recipe best ", "bistable (best)"),
-    )
+RNN_HIDDEN_NEW = [  # the protocol's; about an hour on one core
+    *(each for each in RNN_LONGER if each.group in ("rnn_inputs1_T10", "rnn_inputs1_T15")),
+    *_hidden_sizes("rnn_units", "original", f"{NORMAL_INIT} --input_scale 1 {MANY_STEPS}", NORMAL,
+                   TEN, (4, 8, 16, 32, 64, 256), (10, 15)),
+    *_hidden_sizes("rnn_units", "best", f"--schedule constant {MANY_STEPS}", BISTABLE,
+                   TEN, (2, 4, 8, *OLD_HIDDEN), (10, 15)),
 ]
+RNN_HIDDEN = RNN_HIDDEN_OLD
 # fmt: on
-SWEEPS = [*RNN_LENGTHS, *RNN_HIDDEN, *RNN_LIMITS]
-EXPERIMENTS = {each.group: each for each in (*TOY, *IMAGES, Experiment(*FIVE_DIGITS), *SWEEPS)}
+SWEEPS = [*FIVE_DIGITS, *RNN_LENGTHS, *RNN_LIMITS, *RNN_HIDDEN]
+EXPERIMENTS = {each.group: each for each in (*TOY, *DESCENT, *IMAGES, *SWEEPS)}
 
 
 @dataclass(frozen=True)
@@ -178,6 +242,20 @@ class Group:
         """The test accuracy of each seed."""
         return np.array([run.result["test_accuracy"] for run in self.runs])
 
+    def single_view(self) -> np.ndarray:
+        """The test accuracy of each seed without test-time augmentation."""
+        best = [(run.history, int(np.argmin(run.history["val_loss"]))) for run in self.runs]
+        return np.array([history["test_accuracy"][at] for history, at in best])
+
+    def averaged(self) -> np.ndarray | None:
+        """The test accuracy of each seed with test-time augmentation; None if there is none."""
+        return self.accuracies if self.config.get("views", 1) > 1 else None
+
+    @property
+    def threads(self) -> int | None:
+        """On how many threads each run was trained; None in records of earlier versions."""
+        return self.config["environment"]["threads"]
+
     @property
     def seconds(self) -> float:
         """What it took to train all seeds, one after another.
@@ -190,6 +268,11 @@ class Group:
             at_once = run.config.get("cell") == "rnn" and not run.config["environment"]["python"]
             (shared if at_once else alone).append(run.result["seconds"])
         return sum(alone) + max(shared)
+
+
+def seeds_of(group: Group) -> str:
+    """How many seeds it has, in words."""
+    return f"{len(group.runs)} seed{'s' * (len(group.runs) > 1)}"
 
 
 class Records:

@@ -2,15 +2,23 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, count, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from data import load_dataset
 from data.images import class_probabilities
-from data.palindromes import draw_palindromes
+from data.palindromes import (
+    MIN_HELD_OUT_SPACE,
+    N_DIGITS,
+    PalindromeBatches,
+    draw_palindromes,
+    half_length,
+    unfold,
+)
 from part1_mlp.mlp_pytorch import MLP
 from part2_cnn.model import CNN, layer_table
 from part3_rnn.model import initial_net
@@ -18,11 +26,12 @@ from part3_rnn.plot import correlation_ratio, gradient_norms
 from training import UsageError
 from training.runs import RunRecord, load_best
 
-SHIFTS_FILE, MEMORY_FILE = "shifts.csv", "memory.csv"
+SHIFTS_FILE, MEMORY_FILE, PALINDROMES_FILE = "shifts.csv", "memory.csv", "palindromes.csv"
 SHIFT_COLUMNS = {"shift": int, "direction": "U5", "images": int, "test_accuracy": float}
 MEMORY_COLUMNS = dict.fromkeys(  # a share is a correlation ratio
     ("step", "initial_gradient", "trained_gradient", "initial_share", "trained_share"), float
 )
+PALINDROME_COLUMNS = dict.fromkeys(("step", "palindromes", "seen", "wrong"), int)
 SHIFTS = range(9)  # pixels
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
 CNN_IMAGES = 2000  # of 10,000, which take the CNN many times as long as the MLP
@@ -95,7 +104,55 @@ def read_memory(record: Path) -> np.ndarray:
     return _read_csv(record / MEMORY_FILE, MEMORY_COLUMNS)
 
 
-MEASURES = {SHIFTS_FILE: measure_shifts, MEMORY_FILE: measure_memory}
+def measure_palindromes(run: RunRecord, *, data_dir: Path | None = None) -> str:
+    """How many of all palindromes of its length a net gets wrong, as the text of a CSV file.
+
+    A row before training, and one for the weights that were kept: their step, the palindromes that
+    there are, those among them that batches up to this step held, and those that are classified
+    wrongly. `data_dir` is not needed; every measure takes it.
+    """
+    length, nets = run.config["input_length"], (initial_net(run.config), initial_net(run.config))
+    load_best(nets[1], run)
+    x, y = all_palindromes(length)
+    batches = PalindromeBatches(length, run.config["batch_size"], run.config["seed"])
+    rows = []
+    for net, step in zip(nets, (0, run.result["best_step"]), strict=True):
+        with torch.no_grad():
+            wrong = int((net(x).argmax(1) != y).sum())
+        rows.append((step, len(y), n_distinct(batches, step), wrong))
+    return _csv(PALINDROME_COLUMNS, rows)
+
+
+def all_palindromes(input_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every palindrome once, as inputs (n, T) and targets (n,), from 00... to 99....
+
+    Raises:
+        UsageError: there are too many of them.
+    """
+    n = N_DIGITS ** half_length(input_length)
+    if n >= MIN_HELD_OUT_SPACE:
+        raise UsageError(f"T = {input_length}: all palindromes are too many to be measured")
+    places = N_DIGITS ** torch.arange(half_length(input_length) - 1, -1, -1)
+    return unfold(torch.arange(n)[:, None] // places % N_DIGITS, input_length)
+
+
+def n_distinct(batches: PalindromeBatches, steps: int) -> int:
+    """How many different palindromes the first batches hold."""
+    held = chain.from_iterable(map(batches.epoch, count()))
+    inputs = [x for x, _ in islice(held, steps)]
+    return len(torch.cat(inputs).unique(dim=0)) if inputs else 0
+
+
+def read_palindromes(record: Path) -> np.ndarray:
+    """A record's palindromes.csv, a field a column: before training, and with the kept weights."""
+    return _read_csv(record / PALINDROMES_FILE, PALINDROME_COLUMNS)
+
+
+MEASURES = {
+    SHIFTS_FILE: measure_shifts,
+    MEMORY_FILE: measure_memory,
+    PALINDROMES_FILE: measure_palindromes,
+}
 
 
 def _csv(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:

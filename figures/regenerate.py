@@ -3,23 +3,24 @@
 python figures/regenerate.py                    draw every figure from its records, to runs/figures/
 python figures/regenerate.py --only 2 3         these two
 python figures/regenerate.py --retrain 2 3      train what these two show, then draw all
+python figures/regenerate.py --retrain original the original's seven figures, a seed of long runs
+python figures/regenerate.py --retrain all --dry_run   what would be trained, and the time it takes
 python figures/regenerate.py --update           rewrite figures/output/, REPORT.md and the tables
 python figures/regenerate.py --quick            everything in small, to runs/quick/
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from figures import report
-from figures.catalogue import ReportFigure, figures, stem
-from figures.claims import all_claims
-from figures.experiments import Records
-from figures.retrain import retrain
+from figures import pages, report
+from figures.catalogue import ReportFigure, all_claims, figures, stem
+from figures.experiments import Experiment, Records
+from figures.retrain import expected_times, retrain, seconds_a_run
 from training import UsageError
-from training.cli import ROOT, run_cli
+from training.cli import ROOT, format_duration, run_cli
 from training.flags import Parser, folder, number
 from training.plotting import FORMATS, save_figure, style
 from training.runs import write_atomically
@@ -30,6 +31,7 @@ BENCHMARKS = {  # by the section that shows them
 FAULTS = ROOT / "tests" / "faults" / "faults.json"
 MUTANTS = ROOT / "tests" / "mutants.json"
 GRADING = ROOT / "tests" / "benchmarks" / "grading.json"
+LONG = 600  # seconds that a run takes, above which `--retrain original` trains one seed
 SECTIONS = ("results", "faults", "mutants", "grade", *BENCHMARKS)  # of README.md and docs/
 
 
@@ -59,14 +61,30 @@ def draw(
 def texts(records: Records) -> tuple[dict[str, str], dict[str, str]]:
     """The sections of README.md and docs/, and the whole files, by their names."""
     claims = all_claims(records)
-    sections = {name: report.benchmark_table(path) for name, path in BENCHMARKS.items()}
-    sections["results"] = report.readme_table(records)
-    sections["faults"] = report.faults_table(FAULTS)
-    sections["mutants"] = report.mutants_summary(MUTANTS)
-    sections["grade"] = report.grade_summary(GRADING)
-    page = report.report(records, claims, figures(), BENCHMARKS.values())
+    sections = {name: pages.benchmark_table(path) for name, path in BENCHMARKS.items()}
+    sections["results"] = pages.readme_table(records)
+    sections["faults"] = pages.faults_table(FAULTS)
+    sections["mutants"] = pages.mutants_summary(MUTANTS)
+    sections["grade"] = pages.grade_summary(GRADING)
+    page = report.report(records, claims, figures())
     names = "REPORT.md", "figures/output/results.json", "figures/output/results.tex"
-    return sections, dict(zip(names, (page, *report.exports(records, claims)), strict=True))
+    exported = report.exports(report.results(records, claims))
+    return sections, dict(zip(names, (page, *exported), strict=True))
+
+
+def to_train(
+    chosen: Sequence[str], shown: Mapping[str, ReportFigure], records: Records
+) -> list[Experiment]:
+    """The experiments behind the chosen figures; `chosen` as `--retrain` takes it."""
+    names = [*shown] if "all" in chosen else [name for name in chosen if name in shown]
+    experiments = [each for name in names for each in shown[name].experiments]
+    if "original" in chosen:
+        for each in (
+            each for name in filter(str.isdigit, shown) for each in shown[name].experiments
+        ):
+            long = seconds_a_run(each, records) > LONG
+            experiments.append(each.with_one_seed() if long else each)
+    return experiments
 
 
 # fmt: off
@@ -75,8 +93,12 @@ def build_parser(names: Sequence[str]) -> Parser:
     parser = Parser(prog="regenerate.py", description=__doc__)
     add = parser.add_argument
     add("--only", nargs="+", choices=names, metavar="N", help=f"figures to draw: {' '.join(names)}")
-    add("--retrain", nargs="*", choices=[*names, "all"], metavar="N",
-        help="train anew what these figures show (all: every run; none named: those of --only)")
+    add("--retrain", nargs="*", choices=[*names, "original", "all"], metavar="N",
+        help="train anew what these figures show (original: the original's, 1 to 7, with one seed "
+        f"where a run takes over {LONG / 60:.0f} minutes; all: every run; none named: those of "
+        "--only)")
+    add("--dry_run", action="store_true",
+        help="list the runs that --retrain would train with their times, and do nothing")
     add("--update", action="store_true",
         help="write to figures/, REPORT.md, README.md and docs/ in place of runs/figures/")
     add("--quick", action="store_true", help="short runs to runs/quick/, marked in each figure")
@@ -96,17 +118,23 @@ def main() -> int:
     args = build_parser(list(shown)).parse_args()
     committed, runs = ROOT / "figures", ROOT / "runs"
     base = committed if args.update else runs / ("quick" if args.quick else "figures")
-    records, pages = Records(committed / "records"), {}
+    records, written = Records(committed / "records"), {}
     if args.update:
         if args.quick or args.out:
             raise UsageError("--update goes neither with --quick nor with --out")
-        pages = report.find_pages(ROOT, SECTIONS)  # before hours of training
+        written = pages.find_pages(ROOT, SECTIONS)  # before hours of training
     if args.quick:
         shown = {name: figure.shortened() for name, figure in shown.items()}
     names = args.only or list(shown)
-    if args.quick or args.retrain is not None:
-        chosen = list(shown) if "all" in (args.retrain or ()) else args.retrain or names
-        experiments = [each for name in chosen for each in shown[name].experiments]
+    if args.quick or args.dry_run or args.retrain is not None:
+        experiments = to_train(args.retrain or names, shown, records)
+        table, seconds = expected_times(experiments, records, args.jobs)
+        time = f"by the records of earlier runs this takes {format_duration(seconds)}"
+        if args.dry_run:
+            print(f"{table}\n\n{time}")
+            return 0
+        if not args.quick:
+            print(time, flush=True)
         new, work = base / "records", (base if args.quick else runs) / "retrain"
         options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
         retrain(experiments, work, new, records, **options)
@@ -121,7 +149,7 @@ def main() -> int:
     if args.update:
         sections, files = texts(records)
         for section, content in sections.items():
-            report.update_section(pages[section], section, content)
+            pages.update_section(written[section], section, content)
         for name, text in files.items():
             write_atomically(ROOT / name, text)
     return 0

@@ -1,66 +1,67 @@
 """What is written from the records: tables, REPORT.md, results.json, results.tex, page sections."""
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from data.toy import DEFAULT_NOISE
+import part1_mlp.recipes
+import part2_cnn.recipes
+import part3_rnn.recipes
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
-from figures.claims import bayes_accuracy_of
-from figures.effects import CONFIDENCE, Claim
-from figures.experiments import EXPERIMENTS, MODELS, ORIGINAL_MLP, Group, Records, by_label
+from figures.effects import VERDICTS, Claim
+from figures.experiments import (
+    EXPERIMENTS,
+    ORIGINAL_MLP,
+    Group,
+    Records,
+    by_label,
+    seeds_of,
+)
 from figures.measurements import cnn_costs, mlp_costs, total
-from training import UsageError
 from training.cli import RESUMABLE_FLAGS, format_duration, markdown_table
-from training.runs import read_json, write_atomically
 
 Figures = Mapping[str, ReportFigure]
 SOLVED = 0.99  # accuracy of every seed at which a length counts as learnt
 TEMPLATE = Path(__file__).with_name("report.md.in")
 TOY = ("mlp_numpy_moons_original", "mlp_pytorch_moons_original")
 IMAGES = ("mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best", "cnn_original", "cnn_best")
+TEST_STOPPED = "mlp_pytorch_cifar10_test_stopped"
 RNN = ("rnn_T5_original", "rnn_length_best_T5")
-DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+GIVEN = {  # flags whose value the original states, by group
+    "mlp_pytorch_cifar10": part1_mlp.recipes.GIVEN,
+    "cnn": part2_cnn.recipes.GIVEN,
+    "rnn_T5": part3_rnn.recipes.GIVEN,
+}
 
 
-def readme_table(records: Records) -> str:
-    """The README's results: a line for each net and recipe."""
-    rows = []
-    for group in (records[name] for name in (*TOY, *IMAGES)):
-        config, accuracy = group.config, group.accuracies
-        net = f"{group.net} ({MODELS[config['model']]})" if "model" in config else group.net
-        data = config["dataset"].replace("cifar", "CIFAR-")
-        spread = f" ({accuracy.min():.4f} to {accuracy.max():.4f})" if len(accuracy) > 1 else ""
-        measured = len(accuracy), f"{accuracy.mean():.4f}{spread}", reference(group)
-        rows.append((net, data, config["recipe"], *measured))
-    head = ("net", "data", "recipe", "seeds", "test accuracy, mean (min to max)", "reference")
-    return markdown_table(head, rows)
+def _deviation(values: np.ndarray) -> float:
+    """The standard deviation over seeds; 0 for one."""
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def reference(group: Group) -> str:
-    """What the accuracy of a group is to be compared with."""
-    if group.config.get("dataset") in DEFAULT_NOISE:
-        return f"Bayes accuracy {bayes_accuracy_of(group.config):.4f}"
-    return "{} {}".format(*experiments.PUBLISHED.get(group.experiment.group, ("", ""))).strip()
+STATISTICS = {"mean": np.mean, "sd": _deviation, "min": np.min, "max": np.max}
+EFFECT_PARTS = ("first", "second", "difference", "low", "high")
 
 
 def results_table(records: Records) -> str:
     """A line for each group that is no part of a sweep, which has too many."""
     rows = []
     for name in (name for name, each in EXPERIMENTS.items() if each not in experiments.SWEEPS):
-        group, n = records[name], len(records[name].runs)
-        mean, low, high = (f"{f(group.accuracies):.4f}" for f in (np.mean, np.min, np.max))
+        group = records[name]
+        single, averaged = group.single_view(), group.averaged()
+        cells = [f"{f(single):.4f}" for f in (np.mean, _deviation, np.min, np.max)]
         epochs = np.mean([run.result["epochs"] for run in group.runs])
-        before = f"`{name}`", f"{group.runs[0].result['parameters']:,}", n
-        after = reference(group), f"{epochs:.0f}", f"{group.seconds / n:.1f}"
-        rows.append((*before, mean, low, high, *after))
-    head = ("runs", "parameters", "seeds", "test accuracy", "min", "max", "reference", "epochs")
-    return markdown_table((*head, "seconds a seed"), rows)
+        parameters = f"{group.runs[0].result['parameters']:,}"
+        cells.append("" if averaged is None else f"{averaged.mean():.4f}")
+        after = f"{epochs:.0f}", f"{group.seconds / len(group.runs):.1f}"
+        rows.append((f"`{name}`", parameters, len(group.runs), *cells, *after))
+    head = ("runs", "parameters", "seeds", "test accuracy, single view", "standard deviation")
+    rest = "min", "max", "with test-time augmentation", "epochs", "seconds a seed"
+    return markdown_table((*head, *rest), rows)
 
 
 def lengths_table(groups: Sequence[Group]) -> str:
@@ -86,43 +87,58 @@ def lengths_table(groups: Sequence[Group]) -> str:
 def comparison_table(records: Records) -> str:
     """What the original gives, ours with both recipes, and the gap."""
     rows = []
-    for what, given, *names in (
+    for what, given, original, *best in (
         ("MLP on CIFAR-10, test accuracy", ORIGINAL_MLP, *IMAGES[:2]),
+        ("the same, stopped by the test loss", ORIGINAL_MLP, TEST_STOPPED),
         ("CNN on CIFAR-10, test accuracy", None, *IMAGES[2:]),
         ("RNN, T = 5, test accuracy", None, *RNN),
     ):
-        original, best = (records[name].accuracies.mean() for name in names)
-        gap = f"{original - given:+.4f}" if given else ""
-        rows.append((what, given or "no number", f"{original:.4f}", f"{best:.4f}", gap))
-    nets = (records[name].runs[0].result["parameters"] for name in IMAGES[2:])
-    given, (original, best) = 6_400_586, nets
-    counts = f"{given:,}", f"{original:,}", f"{best:,}", f"{original - given:+,}"
-    rows.append(("CNN, parameters", *counts))
-    head = ("what", "the original", "ours, `original`", "ours, `best`", "gap of `original`")
-    return markdown_table(head, rows)
+        ours = records[original].accuracies
+        means = [f(records[name]) for name in best for f in (Group.single_view, Group.averaged)]
+        cells = [f"{each.mean():.4f}" if each is not None else "" for each in means] or ["", ""]
+        seeds = f"{ours.mean():.4f} ({len(ours)} seed{'s' * (len(ours) > 1)})"
+        gap = f"{ours.mean() - given:+.4f}" if given else ""
+        rows.append((what, given or "no number", seeds, gap, *cells))
+    given = 6_400_586
+    original, best = (records[name].runs[0].result["parameters"] for name in IMAGES[2:])
+    counts = f"{original:,}", f"{original - given:+,}", f"{best:,}", ""
+    rows.append(("CNN, parameters", f"{given:,}", *counts))
+    head = ("what", "the original", "ours, `original`", "gap", "ours, `best`, single view")
+    return markdown_table((*head, "with test-time augmentation"), rows)
 
 
 def settings_table(records: Records) -> str:
-    """The flags in which the main runs differ, and their values."""
-
-    def text(value: object) -> str:
-        if isinstance(value, bool):
-            return "on" if value else "off"
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
+    """Every setting of the main runs; bold where the original states it."""
     names = (*TOY, *IMAGES, *RNN)
     configs = [records[name].config for name in names]
+
+    def cell(name: str, flag: str, value: object) -> str:
+        if isinstance(value, bool):
+            value = "on" if value else "off"
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        given = name.endswith("_original") and flag in GIVEN.get(name.removesuffix("_original"), ())
+        return f"**{text}**" if given else text
+
     flags = sorted(set().union(*configs) - {"script", "environment", *RESUMABLE_FLAGS})
-    rows = [(f"`{flag}`", *(text(c[flag]) if flag in c else "" for c in configs)) for flag in flags]
-    differing = [row for row in rows if len({*row[1:]} - {""}) > 1]
-    return markdown_table(("flag", *(f"`{name}`" for name in names)), differing)
+    rows = []
+    for flag in flags:
+        pairs = zip(names, configs, strict=True)
+        rows.append((f"`{flag}`", *(cell(n, flag, c[flag]) if flag in c else "" for n, c in pairs)))
+    return markdown_table(("flag", *(f"`{name}`" for name in names)), rows)
 
 
-def claims_table(claims: Sequence[Claim]) -> str:
-    """Each claim, its effects, its verdict."""
-    head = ("", "claim", f"measured, with {CONFIDENCE:.0%} interval", "verdict")
-    rows = [(c.number, c.text, c.measured, f"**{c.verdict}**") for c in claims]
-    return markdown_table(head, rows)
+def summary(records: Records, claims: Sequence[Claim]) -> str:
+    """What holds and what does not, and the two accuracies."""
+    lines = []
+    for verdict in VERDICTS:
+        of_verdict = [f"{claim.number} ({claim.text.rstrip('.')})" for claim in claims
+                      if claim.verdict == verdict]  # fmt: skip
+        lines.append(f"- **{verdict.capitalize()}**: {'; '.join(of_verdict) or 'none'}.")
+    for net, name in (("MLP", IMAGES[0]), ("CNN", IMAGES[2])):
+        group = records[name]
+        accuracy = f"{group.accuracies.mean():.4f} ({seeds_of(group)})"
+        lines.append(f"- **{net} on CIFAR-10, recipe original**: a test accuracy of {accuracy}.")
+    return "\n".join(lines)
 
 
 def layers_table(hidden_units: Sequence[int]) -> str:
@@ -138,149 +154,99 @@ def layers_table(hidden_units: Sequence[int]) -> str:
     return markdown_table(head, rows)
 
 
-def benchmark_table(path: Path) -> str:
-    """The rows of a benchmark, and the machine that they were measured on."""
-    content = read_json(path)
-    rows = []
-    for row in content["rows"]:
-        ours, theirs = (f"{row[name]:.4g} {row['unit']}".strip() for name in ("ours", "theirs"))
-        rows.append((row["what"], ours, row["against"], theirs, f"{row['ratio']:.3g}", row["goal"]))
-    table = markdown_table(("what", "ours", "against", "theirs", "ratio", "goal"), rows)
-    return f"{table}\n\nMedians of {content['machine']['repeats']}, {machine(path)}."
-
-
-def machine(path: Path) -> str:
-    """The machine and the libraries that a benchmark ran on."""
-    found = read_json(path)["machine"]
-    versions = f"Python {found['python']}, NumPy {found['numpy']}, PyTorch {found['torch']}"
-    return f"{found['cores']} cores ({found['machine']}, {found['cpu_capability']}), {versions}"
-
-
-def faults_table(path: Path) -> str:
-    """The faults that were injected, as `tests.faults` wrote them."""
-    tried = [row for rows in read_json(path).values() for row in rows]
-    rows = [(r["fault"], f"{r['tried']:,}", f"{r['survived']:,}", r["remark"]) for r in tried]
-    return markdown_table(("fault", "tried", "survived", ""), rows)
-
-
-def mutants_summary(path: Path) -> str:
-    """What the mutation testing found, as `tests.mutants` wrote it."""
-    found = read_json(path)
-    survivors = len(found["survived"]), len(found["equivalent"])
-    added = found["found"] - found["found_at_first"]
-    return (
-        f"Of {found['mutants']:,} mutants, drawn at random from {found['of']:,}, the tests noticed "
-        f"{found['found']:,} ({found['found'] / found['mutants']:.0%}), {added} of them only after "
-        "tests had been added for what had not been noticed at first. Of the others "
-        f"{survivors[1]} are equivalent: they change nothing that a test could see; {survivors[0]} "
-        "are gaps in the tests."
-    )
-
-
-def grade_summary(path: Path) -> str:
-    """What a grade costs and sees, as `tests/benchmarks/grading.py` wrote it."""
-    found = read_json(path)
-    unseen = "; ".join(found["unseen"]) or "none"
-    return (
-        f"Of {found['planted']} planted mistakes the grade saw {found['seen']}; unseen: {unseen}. "
-        f"Grading this project, {found['tests']} tests, takes {found['seconds']:.0f} s on "
-        f"{found['cores']} cores ({found['cpu_seconds']:.0f} s of processor time) and "
-        f"{found['megabytes']:.0f} MB at the peak, medians of {found['repeats']}. No submission "
-        f"takes longer than {found['limit_seconds'] / 60:.1f} minutes with one job."
-    )
-
-
 # --- Files ----------------------------------------------------------------------------------------
 
 
-def exports(records: Records, claims: Sequence[Claim]) -> tuple[str, str]:
-    """results.json and results.tex: the numbers of each group and effect, and the verdicts."""
-    found: dict[str, float] = {}
+def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
+    """Every number of the groups and claims by its key, rounded as on the page."""
+    found: dict[str, str] = {}
     for name in EXPERIMENTS:
-        group, n = records[name], len(records[name].runs)
-        accuracy = {"accuracy": np.mean, "lowest": np.min, "highest": np.max}
-        found |= {f"{name}_{k}": round(float(f(group.accuracies)), 4) for k, f in accuracy.items()}
-        found |= {f"{name}_seeds": n, f"{name}_seconds": round(group.seconds / n, 1)}
-        found[f"{name}_parameters"] = group.runs[0].result["parameters"]
+        group, key = records[name], name.replace("_", ".")
+        kinds = {"test_accuracy": group.accuracies, "single_view": group.single_view()}
+        for kind, values in kinds.items():
+            for statistic, f in STATISTICS.items():
+                found[f"{key}.{kind}.{statistic}"] = f"{f(values):.4f}"
+        found[f"{key}.seeds"] = f"{len(group.runs)}"
+        found[f"{key}.seconds"] = f"{group.seconds / len(group.runs):.1f}"
+        found[f"{key}.parameters"] = f"{group.runs[0].result['parameters']}"
     for claim in claims:
-        for i, effect in enumerate(claim.effects):
-            name = claim.number + (f"_{i + 1}" if len(claim.effects) > 1 else "")
-            ends = {"effect": effect.value, "low": effect.low, "high": effect.high}
-            found |= {f"{name}_{end}": float(f"{value:.4g}") for end, value in ends.items()}
-    verdicts = {claim.number: claim.verdict for claim in claims}
-    texts = {n: f"{v:g}" if isinstance(v, float) else f"{v}" for n, v in found.items()}
-    texts |= {f"{number}_verdict": verdict for number, verdict in verdicts.items()}
-    macros = [f"\\newcommand{{\\{macro(name)}}}{{{text}}}\n" for name, text in texts.items()]
-    content = json.dumps({"numbers": found, "verdicts": verdicts}, indent=2) + "\n"
-    return content, "".join(("% Written by figures/regenerate.py.\n", *macros))
+        found[f"{claim.number}.verdict"] = claim.verdict
+        for i, effect in enumerate(claim.effects, start=1):
+            values = (*effect.values, effect.difference, effect.low, effect.high)
+            for part, value in zip(EFFECT_PARTS, values, strict=True):
+                found[f"{claim.number}.{i}.{part}"] = f"{value:.{effect.decimals}f}"
+            found[f"{claim.number}.{i}.p"] = f"{effect.p:.4f}"
+    return found
 
 
-def macro(name: str) -> str:
-    """A LaTeX name: cnn_original_accuracy -> cnnOriginalAccuracy, T5 -> TFive."""
-    first, *words = name.split("_")
-    camel = first[0].lower() + first[1:] + "".join(word[:1].upper() + word[1:] for word in words)
-    return re.sub(r"\d", lambda digit: DIGITS[int(digit[0])], camel)
+def exports(found: Mapping[str, str]) -> tuple[str, str]:
+    r"""The results as JSON and as LaTeX, in which \result{KEY} is the text of a key."""
+    numbers = {k: v if k.endswith("verdict") else json.loads(v) for k, v in found.items()}
+    lines = [
+        "% Written by figures/regenerate.py.",
+        r"\newcommand{\result}[1]{\csname result@#1\endcsname}",
+    ]
+    lines += [rf"\expandafter\def\csname result@{k}\endcsname{{{v}}}" for k, v in found.items()]
+    return json.dumps(numbers, indent=2) + "\n", "\n".join(lines) + "\n"
 
 
-def figures_text(figures: Figures, records: Records) -> str:
-    """Every figure: its title, its discussion, how its runs are trained, how long that took."""
-    parts = []
+def claim_text(claim: Claim) -> str:
+    """A claim: the original's words in ours, what was done, what was found, what it means."""
+    found = "".join(f"\n- {effect}" for effect in claim.effects)
+    return (
+        f"**{claim.number}. {claim.text} {claim.verdict.capitalize()}.**\n\n"
+        f"{claim.design}\n{found}\n\n{claim.meaning}"
+    )
+
+
+def part_text(part: int, figures: Figures, claims: Sequence[Claim], records: Records) -> str:
+    """The figures of a part, each with its discussion and the claims that it shows."""
+    texts = []
+    for name, figure in figures.items():
+        if figure.part == part:
+            groups = [records.read(experiment) for experiment in figure.experiments]
+            heading = f"Figure {name}" if name.isdigit() else name
+            texts.append(f"![{figure.title}](figures/output/{stem(name)}.png)")
+            texts.append(f"*{heading}.* {figure.title}")
+            if figure.discussion:
+                texts.append(figure.discussion(groups))
+            texts += [claim_text(claim) for claim in claims if claim.figure == name]
+    return "\n\n".join(texts)
+
+
+def reproduction_table(figures: Figures, records: Records) -> str:
+    """How each figure is made again: the command, the time, the machine and the precision."""
+    rows = []
     for name, figure in figures.items():
         groups = [records.read(experiment) for experiment in figure.experiments]
-        took = f" ({format_duration(sum(group.seconds for group in groups))})" if groups else ""
-        heading = f"Figure {name}" if name.isdigit() else name
-        file = f"figures/output/{stem(name)}"
-        command = f"`python figures/regenerate.py {'--retrain' if took else '--only'} {name}`{took}"
-        caption = f"the runs and their commands: [{stem(name)}.txt]({file}.txt)"
-        parts += [f"![{figure.title}]({file}.png)", f"*{heading}.* {figure.title}"]
-        parts += [figure.discussion(groups), f"Reproduce: {command}; {caption}."]
-    return "\n\n".join(parts)
+        where = dict.fromkeys(trained_on(group) for group in groups)
+        took = format_duration(sum(group.seconds for group in groups)) if groups else ""
+        command = f"python figures/regenerate.py {'--retrain' if groups else '--only'} {name}"
+        rows.append(
+            (f"[{name}](figures/output/{stem(name)}.txt)", f"`{command}`", took, "; ".join(where))
+        )
+    return markdown_table(("figure", "command", "one run after another", "trained on"), rows)
 
 
-def report(
-    records: Records, claims: Sequence[Claim], figures: Figures, benchmarks: Iterable[Path]
-) -> str:
+def trained_on(group: Group) -> str:
+    """The processor and the precision of a group's runs, as far as they recorded it."""
+    found = group.config["environment"]
+    cpu = found["cpu"] or found["machine"] or "a machine not recorded"
+    threads = f", {found['threads']} threads" if found["threads"] else ""
+    precision = found["precision"] or "precision not recorded"
+    return f"{cpu}{threads}, {precision}"
+
+
+def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     """The whole of REPORT.md."""
-    discussions = (
-        f"**{c.number}. {c.text}: {c.verdict}.** Measured: {c.measured}.\n\n{c.discussion}"
-        for c in claims
-    )
     return Template(TEMPLATE.read_text()).substitute(
-        hardware="; ".join(dict.fromkeys(map(machine, benchmarks))),
-        took=format_duration(sum(records[name].seconds for name in EXPERIMENTS)),
-        confidence=f"{CONFIDENCE:.0%}",
+        summary=summary(records, claims),
         comparison=comparison_table(records),
         settings=settings_table(records),
         results=results_table(records),
         lengths=lengths_table([records.read(each) for each in experiments.RNN_LENGTHS]),
-        claims=claims_table(claims),
-        discussions="\n\n".join(discussions),
-        layers=layers_table(records["mlp_pytorch_cifar10_original"].config["dnn_hidden_units"]),
-        figures=figures_text(figures, records),
+        layers=layers_table(records[IMAGES[0]].config["dnn_hidden_units"]),
+        took=format_duration(sum(records[name].seconds for name in EXPERIMENTS)),
+        reproduction=reproduction_table(figures, records),
+        **{f"part{n}": part_text(n, figures, claims, records) for n in (1, 2, 3)},
     )
-
-
-def marks(section: str) -> tuple[str, str]:
-    """What stands before and after a generated section of a page."""
-    return f"<!-- {section}: written by figures/regenerate.py -->", f"<!-- end of {section} -->"
-
-
-def find_pages(root: Path, sections: Iterable[str]) -> dict[str, Path]:
-    """The one page of README.md and docs/ that holds the marks of each section, or a UsageError."""
-    texts = {p: p.read_text() for p in (*root.glob("README.md"), *root.glob("docs/*.md"))}
-    found = {}
-    for section in sections:
-        pages = [p for p, text in texts.items() if all(text.count(m) == 1 for m in marks(section))]
-        if len(pages) != 1:
-            where = f"{len(pages)} of README.md and docs/*.md hold"
-            raise UsageError(f"--update: {where} the marks of a section {section!r}, not 1")
-        found[section] = pages[0]
-    return found
-
-
-def update_section(page: Path, section: str, content: str) -> None:
-    """Put the content between the two marks of its section."""
-    begin, end = marks(section)
-    before, _, rest = page.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    write_atomically(page, f"{before}{begin}\n\n{content}\n\n{end}{after}")

@@ -1,6 +1,7 @@
 """Train the runs behind the figures anew, and keep their records."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,7 +15,7 @@ from data.cifar10 import CLASS_NAMES, load_cifar10
 from figures.experiments import Experiment, Records
 from figures.measurements import MEASURES
 from training import UsageError
-from training.cli import ROOT, train_in_process
+from training.cli import ROOT, markdown_table, train_in_process
 from training.runs import CONFIG, HISTORY, RESULT, read_run, write_atomically
 
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
@@ -48,7 +49,7 @@ def retrain(
         _train(experiment, seed, work / name, jobs, data_dir)
         return experiment, work / name, name
 
-    longest_first = sorted(experiments, key=lambda each: -_seconds_a_run(each, earlier))
+    longest_first = sorted(experiments, key=lambda each: -seconds_a_run(each, earlier))
     runs = {(each.group, seed): each for each in longest_first for seed in each.seeds}
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
         waiting = [pool.submit(train, run, seed) for (_, seed), run in runs.items()]
@@ -69,10 +70,31 @@ def retrain(
         shutil.rmtree(work / group)
 
 
-def _seconds_a_run(experiment: Experiment, records: Records) -> float:
+def expected_times(
+    experiments: Sequence[Experiment], earlier: Records, jobs: int
+) -> tuple[str, float]:
+    """What a retraining will take by earlier records, on a machine like theirs.
+
+    Returns:
+        A table of the runs with the seconds of each; the seconds of all. Runs without a record,
+        of which nothing is known, add nothing.
+    """
+    rows, whole, cores = [], 0.0, os.cpu_count() or 1
+    for experiment in dict.fromkeys(experiments):
+        seconds, n = seconds_a_run(experiment, earlier), len(experiment.seeds)
+        command = experiment.command(experiment.seeds[0])
+        rows.append((experiment.group, n, f"{seconds:.0f}" if seconds else "unknown", command))
+        if seconds:  # earlier versions did not record the threads: then all cores
+            threads = earlier.read(experiment).threads or cores
+            whole += n * seconds * max(1.0, threads * jobs / cores) / jobs
+    return markdown_table(("runs", "seeds", "seconds each", "command of the first"), rows), whole
+
+
+def seconds_a_run(experiment: Experiment, records: Records) -> float:
+    """What one of its runs took by its records, in seconds; 0 if there is none, or a broken one."""
     try:
         return records.read(experiment).seconds / len(experiment.seeds)
-    except UsageError:  # there is no record, or it is broken and about to be replaced
+    except UsageError:
         return 0.0
 
 

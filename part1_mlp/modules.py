@@ -82,8 +82,8 @@ class Linear:
 
     def accumulate(self, dout: np.ndarray) -> None:
         """Set `grads` alone: all that a net needs of its first layer."""
-        np.dot(self._x.T, dout, out=self.grads["weight"])
-        np.dot(ones(len(dout), dout.dtype), dout, out=self.grads["bias"])
+        self._x.T.dot(dout, out=self.grads["weight"])
+        ones(len(dout), dout.dtype).dot(dout, out=self.grads["bias"])
 
 
 class ReLU:
@@ -192,8 +192,9 @@ def softmax_cross_entropy_gradient(logits: np.ndarray, one_hot: np.ndarray) -> n
 
     SoftMax and CrossEntropy in one: no division by a probability, and a third of the work.
     """
+    n, c = logits.shape
     gradient = np.exp(logits - np.maximum.reduce(logits, axis=1, keepdims=True))
-    gradient /= gradient.dot(ones((logits.shape[1], 1), logits.dtype))
+    gradient /= gradient.dot(ones((c, c), logits.dtype))  # (N, C): the sum of a row, C times
     gradient -= one_hot
-    gradient /= len(logits)
+    gradient /= n
     return gradient

@@ -21,7 +21,7 @@ from part1_mlp.mlp_numpy import MLP as NumpyMLP
 from part1_mlp.mlp_numpy import SGD, NumpyModel
 from part1_mlp.modules import INITIALISERS, NEG_SLOPE
 from part1_mlp.recipes import recipe
-from training import UsageError, flags
+from training import UsageError, distributed, flags
 from training.cli import run_cli, run_training
 from training.flags import Parser, counts, flag_adder, number, on_off, or_word
 from training.trainer import Batches, Trainable
@@ -59,7 +59,12 @@ def build_parser(parent: Parser) -> Parser:
         "training images to keep, and at most as many test images (default: all)")
     add("--noise", type=number(float, 0), metavar="X",
         help="toy sets: standard deviation of the noise (default: moons 0.2, circles 0.1)")
+    add("--factor", type=number(float, 0, 1, above=True), metavar="X",
+        help="circles: radius of the inner circle, that of the outer being 1 (default: 0.5)")
     flags.add_cifar10_flags(add)
+    add("--validation", choices=("held_out", "test"), default="held_out",
+        help="samples that stop the training and choose the weights: held out from training, or "
+        "the test samples, as is often done, with which the test accuracy is too high")
     add("--whiten", type=on_off, metavar="on|off",
         help="images: whitening, so that pixels and channels are uncorrelated")
     add = flag_adder(parser, "net")
@@ -67,7 +72,9 @@ def build_parser(parent: Parser) -> Parser:
         help="width of each hidden layer; '': no hidden layer")
     add("--init", choices=tuple(INITIALISERS),
         help="initialisation; he or normal give both models the same weights for the same seed")
-    add("--precision", choices=("float32", "float64"), default="float32", help="of all numbers")
+    add("--precision", choices=("auto", "float32", "float64", "bfloat16"), default="float32",
+        help="float32, float64: of all numbers; bfloat16: pytorch: of the net's products, the rest "
+        "in float32; auto: bfloat16 on a device that has units for it, else float32")
     add("--dropout", type=number(float, 0, 0.99), metavar="P",
         help="pytorch: probability of zeroing a hidden activation")
     add("--batch_norm", type=on_off, metavar="on|off", help="pytorch: batch normalisation")
@@ -90,7 +97,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the flags and refuse what does not go together.
 
     Raises:
-        UsageError: a flag needs another model, data set or optimiser, or the device is missing.
+        UsageError: a flag needs another model, data set or optimiser, or the machine lacks the
+            device or the precision.
     """
     args = flags.parse_with_recipe(*FLAGS, argv)
     if args.model == "numpy":
@@ -101,11 +109,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             raise UsageError(f"--optimizer: {args.optimizer} needs --model pytorch; numpy has sgd")
         if args.device not in ("auto", "cpu"):
             raise UsageError(f"--device: {args.device} needs --model pytorch; numpy has cpu")
-        args.device = "cpu"
+        if args.precision == "bfloat16":
+            raise UsageError("--precision: bfloat16 needs --model pytorch")
+        args.device, args.precision = "cpu", args.precision.replace("auto", "float32")
     else:
-        from training.distributed import choose_device
-
-        args.device = choose_device(args.device)
+        args.device = distributed.choose_device(args.device)
+        args.precision = distributed.choose_precision(args.precision, args.device)
         if args.device == "mps" and args.precision == "float64":
             raise UsageError("--precision: mps has no float64; choose float32")
     if args.dataset != "cifar10":
@@ -137,21 +146,21 @@ def build(args: argparse.Namespace) -> tuple[Trainable, Batches]:
     """
     dataset = load_dataset(
         args.dataset, seed=args.seed, n_samples=args.n_samples, noise=args.noise,
-        data_dir=args.data_dir, cifar10_url=args.cifar10_url,
+        factor=args.factor, data_dir=args.data_dir, cifar10_url=args.cifar10_url,
     )  # fmt: skip
-    sizes = args.batch_size  # "full" or a tuple
+    if args.validation == "test":
+        dataset = dataset.validated_on_test()
     if args.dry_run:
-        dataset = dataset.head(DRY_RUN_SAMPLES if sizes == "full" else sizes[0])
-        sizes = "full"
+        dataset = dataset.head(DRY_RUN_SAMPLES if args.batch_size == "full" else args.batch_size)
     n = len(dataset.x_train)
-    sizes = (n,) if sizes == "full" else sizes
-    if args.batch_norm and any(size == 1 or n % size == 1 for size in sizes):
+    batch_size = n if args.batch_size == "full" or args.dry_run else args.batch_size
+    if args.batch_norm and (batch_size == 1 or n % batch_size == 1):
         raise UsageError("--batch_size: batch normalisation cannot train on a batch of one sample")
-    return (_build_numpy if args.model == "numpy" else _build_pytorch)(args, dataset, sizes)
+    return (_build_numpy if args.model == "numpy" else _build_pytorch)(args, dataset, batch_size)
 
 
 def _build_numpy(
-    args: argparse.Namespace, dataset: Dataset, batch_sizes: tuple[int, ...]
+    args: argparse.Namespace, dataset: Dataset, batch_size: int
 ) -> tuple[Trainable, Batches]:
     net = _numpy_net(args, dataset)
     optimizer = SGD(
@@ -160,14 +169,12 @@ def _build_numpy(
     splits = dataset.evaluated()
     if args.dataset != "cifar10":
         x, y = dataset.split("train")
-        batches = ArrayBatches(
-            x.astype(net.dtype), y, batch_sizes, args.seed, max_epochs=_epochs(args)
-        )
+        batches = ArrayBatches(x.astype(net.dtype), y, batch_size, args.seed)
         return NumpyModel(net, optimizer, splits), batches
     import torch  # images are augmented in PyTorch; the toy sets do without it
 
     images, labels = (torch.from_numpy(array) for array in dataset.split("train"))
-    prepare, batches, views = _image_pipeline(args, images, labels, batch_sizes)
+    prepare, batches, views = _image_pipeline(args, images, labels, batch_size)
     model = NumpyModel(
         net, optimizer, splits, prepare=lambda x: prepare(torch.as_tensor(x)).numpy(),
         views=views and (lambda x: views(torch.from_numpy(x))),
@@ -176,7 +183,7 @@ def _build_numpy(
 
 
 def _build_pytorch(
-    args: argparse.Namespace, dataset: Dataset, batch_sizes: tuple[int, ...]
+    args: argparse.Namespace, dataset: Dataset, batch_size: int
 ) -> tuple[Trainable, Batches]:
     import torch
 
@@ -185,10 +192,10 @@ def _build_pytorch(
     from training.optim import make_optimizer
     from training.torch_model import TorchModel
 
-    device, dtype = own_device(args.device), getattr(torch, args.precision)
+    device, dtype = own_device(args.device), _dtype(args)
     torch.manual_seed(args.seed)
     net = MLP.from_config(vars(args), dataset.n_inputs, dataset.n_classes).to(device, dtype)
-    choose_threads(max(batch_sizes) * max(p.numel() for p in net.parameters()))
+    choose_threads(batch_size * max(p.numel() for p in net.parameters()))
     if args.init != "pytorch":
         net.load_numpy_weights(_numpy_net(args, dataset).state_dict())
 
@@ -200,10 +207,10 @@ def _build_pytorch(
 
     x, y = to_device(*dataset.split("train"))
     if args.dataset == "cifar10":
-        prepare, batches, views = _image_pipeline(args, x, y, batch_sizes)
+        prepare, batches, views = _image_pipeline(args, x, y, batch_size)
         image_settings = {"prepare": prepare, "views": views}
     else:
-        batches = ArrayBatches(x, y, batch_sizes, args.seed, max_epochs=_epochs(args))
+        batches = ArrayBatches(x, y, batch_size, args.seed)
         image_settings = {}
     optimizer = make_optimizer(
         args.optimizer, net.parameters(), learning_rate=args.learning_rate,
@@ -212,7 +219,8 @@ def _build_pytorch(
     splits = {name: to_device(*split) for name, split in dataset.evaluated().items()}
     model = TorchModel(
         net, optimizer, splits, label_smoothing=args.label_smoothing, mixup=args.mixup,
-        average_decay=args.average_decay, **image_settings,
+        average_decay=args.average_decay, precision=getattr(torch, args.precision),
+        **image_settings,
     )  # fmt: skip
     return model, batches
 
@@ -222,21 +230,20 @@ def _numpy_net(args: argparse.Namespace, dataset: Dataset) -> NumpyMLP:
     return NumpyMLP.from_config(vars(args), dataset.n_inputs, dataset.n_classes, rng=rng)
 
 
-def _image_pipeline(args: argparse.Namespace, images, labels, batch_sizes: tuple[int, ...]):
-    import torch
-
+def _image_pipeline(args: argparse.Namespace, images, labels, batch_size: int):
     from data.images import image_pipeline
 
     return image_pipeline(
-        images, labels, batch_sizes, seed=args.seed, max_epochs=_epochs(args),
-        augment=args.augment, whiten=args.whiten, n_views=args.views,
-        dtype=getattr(torch, args.precision),
+        images, labels, batch_size, seed=args.seed, augment=args.augment, whiten=args.whiten,
+        n_views=args.views, dtype=_dtype(args),
     )  # fmt: skip
 
 
-def _epochs(args: argparse.Namespace) -> int:
-    """The epochs that several batch sizes share, also where --max_steps ends the run."""
-    return args.max_epochs or _recipe(args)["max_epochs"]
+def _dtype(args: argparse.Namespace):
+    """Of inputs, weights and sums in PyTorch."""
+    import torch
+
+    return torch.float64 if args.precision == "float64" else torch.float32
 
 
 def run_name(args: argparse.Namespace) -> str:

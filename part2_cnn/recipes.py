@@ -19,6 +19,7 @@ ORIGINAL = {
     "augment": "on",
     "views": 1,
 }
+GIVEN = {"augment", "dropout", "optimizer"}  # what the original states; all else was chosen here
 BEST = ORIGINAL | {
     "optimizer": "muon",
     "learning_rate": 0.02,

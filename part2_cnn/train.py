@@ -101,10 +101,10 @@ def build(
         return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
 
     x, y = to_device(*dataset.split("train"))
-    batch_sizes = (len(x),) if args.batch_size == "full" or args.dry_run else args.batch_size
+    batch_size = len(x) if args.batch_size == "full" or args.dry_run else args.batch_size
     max_epochs = args.max_epochs or RECIPES[args.recipe]["max_epochs"]
     prepare, batches, views = image_pipeline(
-        x, y, batch_sizes, seed=args.seed, max_epochs=max_epochs, augment=args.augment,
+        x, y, batch_size, seed=args.seed, max_epochs=max_epochs, augment=args.augment,
         image_sizes=args.image_sizes, n_views=args.views, memory_format=torch.channels_last,
         rank=group.rank, world_size=group.size,
     )  # fmt: skip
@@ -137,7 +137,7 @@ def _load(args: argparse.Namespace, group: ProcessGroup) -> Dataset:
         group.on_main(lambda: load() and None)  # one process downloads and unpacks for all
     dataset = load()
     if args.dry_run:
-        batch = len(dataset.x_train) if args.batch_size == "full" else max(args.batch_size)
+        batch = len(dataset.x_train) if args.batch_size == "full" else args.batch_size
         dataset = dataset.head(min(batch, EVALUATION_CHUNK // args.views))
     return dataset
 

@@ -35,6 +35,15 @@ def tiny_cifar10(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def records():
+    """The committed records."""
+    from figures.experiments import Records
+    from training.cli import ROOT
+
+    return Records(ROOT / "figures" / "records")
+
+
+@pytest.fixture(scope="session")
 def real_cifar10() -> Path:
     """Where the real CIFAR-10 lies; skips the test where it is absent."""
     from data.cifar10 import DEFAULT_DIR

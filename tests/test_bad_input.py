@@ -60,6 +60,7 @@ def refused(run_main, tmp_path):
         *(("--average_decay", value) for value in ("-1", "1")),
         *(("--views", value) for value in ("0", "3", "x")),
         *(("--noise", value) for value in ("-1", "nan")),
+        *(("--factor", value) for value in ("0", "-0.5", "1.5", "nan", "inf", "wide")),
         *(("--n_samples", value) for value in ("9", "-1", "x")),
         *(("--checkpoint_seconds", value) for value in ("-1", "nan")),
         *((flag, "yes") for flag in ("--batch_norm", "--skip", "--augment", "--whiten")),
@@ -110,6 +111,9 @@ def test_the_largest_whole_number_is_a_billion():
         (("--model", "pytorch", "--optimizer", "adam", "--momentum", "0.5"), "--momentum"),
         (("--model", "pytorch", "--batch_norm", "on", "--batch_size", "1"), "--batch_size"),
         (("--dataset", "cifar10", "--noise", "0.1"), "--noise"),
+        (("--dataset", "cifar10", "--factor", "0.5"), "--factor is for circles"),
+        (("--dataset", "moons", "--factor", "0.5"), "--factor is for circles"),
+        (("--dataset", "circles", "--factor", "1"), "--factor: 1.0 must be above 0 and below 1"),
     ],
 )
 def test_flags_that_do_not_go_together(flags, words, refused):

@@ -104,6 +104,11 @@ def test_a_toy_set_imports_neither_torch_nor_pillow():
         ({"name": "moons", "noise": float("nan")}, "--noise"),
         ({"name": "moons", "noise": float("inf")}, "--noise"),
         ({"name": "cifar10", "noise": 0.1}, "--noise"),
+        ({"name": "circles", "factor": 0.0}, "--factor"),
+        ({"name": "circles", "factor": 1.0}, "--factor"),
+        ({"name": "circles", "factor": float("nan")}, "--factor"),
+        ({"name": "moons", "factor": 0.5}, "--factor is for circles"),
+        ({"name": "cifar10", "factor": 0.5}, "--factor is for circles"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, words):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from part1_mlp import train
 from part1_mlp.mlp_numpy import MLP, SGD
 from part1_mlp.mlp_pytorch import MLP as TorchMLP
 from part1_mlp.modules import (
@@ -22,6 +23,8 @@ from tests.exactness import (
     layer_error,
     net_error,
 )
+from training import distributed
+from training.runs import load_checkpoint, read_run
 
 TOLERANCE = 1e-7
 N, D, M = 6, 5, 4
@@ -223,3 +226,43 @@ def test_initial_weights_have_the_deviation_they_claim(init):
     expected = {"he": np.sqrt(2 / 400), "pytorch": 1 / np.sqrt(3 * 400), "normal": 0.01}[init]
     assert weight.std() == pytest.approx(expected, rel=0.01)
     assert abs(weight.mean()) < 4 * expected / np.sqrt(weight.size)
+
+
+# --- Precision ----------------------------------------------------------------------------------
+
+
+def test_bfloat16_is_of_the_products_alone_and_resumes(run_main, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "has_bfloat16", lambda _: True)
+    command = (train.main, "train.py", "--model", "pytorch", "--n_samples", 200, "--quiet",
+               "--momentum", 0.9, "--max_steps")  # fmt: skip
+    losses, best = {}, {}
+    for precision in ("float32", "bfloat16", "auto"):
+        folder = tmp_path / precision
+        flags = (20, "--precision", precision, "--run_dir", folder)
+        assert run_main(*command, *flags)[0] == 0
+        run = read_run(folder)
+        losses[precision] = run.history["val_loss"]
+        best[precision] = load_checkpoint(folder / "checkpoint.pt")["best"]
+    assert run.config["precision"] == run.config["environment"]["precision"] == "bfloat16"
+    assert (losses["bfloat16"] != losses["float32"]).all()
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)
+    assert {value.dtype for value in best["bfloat16"].values()} == {torch.float32}
+    for flags in ((10,), (20, "--resume")):
+        run_main(*command, *flags, "--precision", "bfloat16", "--run_dir", tmp_path / "parts")
+    parts = load_checkpoint(tmp_path / "parts" / "checkpoint.pt")["best"]
+    for name, value in best["bfloat16"].items():
+        assert torch.equal(value, best["auto"][name])
+        assert torch.equal(value, parts[name])
+
+
+def test_bfloat16_is_refused_where_nothing_computes_in_it(run_main, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "has_bfloat16", lambda _: False)
+    for model, words in (("numpy", "needs --model pytorch"), ("pytorch", "no bfloat16 units")):
+        flags = ("--model", model, "--precision", "bfloat16", "--run_dir", tmp_path / "run")
+        code, out, err = run_main(train.main, "train.py", *flags)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "--precision" in err
+        assert words in err
+    for model in ("numpy", "pytorch"):
+        args = train.parse(["--model", model, "--precision", "auto", "--device", "cpu"])
+        assert args.precision == "float32"

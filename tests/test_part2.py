@@ -339,9 +339,9 @@ def test_final_evaluation_averages_the_probabilities_of_the_views():
 
 def test_flags_come_before_recipes_and_recipes_before_nothing():
     original, best = parse(), parse("--recipe", "best", "--views", 18)
-    assert (original.image_sizes, original.batch_size, original.augment) == ((32,), (64,), True)
+    assert (original.image_sizes, original.batch_size, original.augment) == ((32,), 64, True)
     assert (original.optimizer, original.max_epochs, original.eval_freq) == ("adam", 16, None)
-    assert (best.image_sizes, best.batch_size, best.eval_freq) == ((24, 24, 32), (128,), 704)
+    assert (best.image_sizes, best.batch_size, best.eval_freq) == ((24, 24, 32), 128, 704)
     assert (best.optimizer, best.max_epochs, best.views) == ("muon", 14, 18)
 
 
@@ -371,9 +371,6 @@ def test_image_sizes_share_the_planned_epochs_and_evaluations_follow(images, sma
     args = parse("--data_dir", images, *TINY, "--image_sizes", "8,16,32", "--max_epochs", 6)
     ours, batches = train.build(args)
     assert [next(batches.epoch(e))[0].shape[-1] for e in range(6)] == [8, 8, 16, 16, 32, 32]
-    phases = [batches.phase(batches.steps_in(epoch)) for epoch in range(6)]
-    assert phases == sorted(phases)
-    assert len(set(phases)) == 3
     seen = []
     ours.net.register_forward_hook(lambda net, inputs, output: seen.append(inputs[0].shape[-1]))
     ours.train_step(*next(batches.epoch(2)))
@@ -464,8 +461,8 @@ def test_dry_run_trains_one_batch_and_leaves_nothing(images, tmp_path, capsys, s
     assert run("--data_dir", images, *TINY, "--batch_size", 54, "--views", 18, "--dry_run",
                "--run_dir", folder) == 0  # fmt: skip
     assert "dry run" in capsys.readouterr().out
-    args = parse("--data_dir", images, *TINY, "--batch_size", "7,30", "--dry_run")
-    assert len(next(train.build(args)[1].epoch(0))[0]) == 30, "the largest of its batches"
+    args = parse("--data_dir", images, *TINY, "--batch_size", 30, "--dry_run")
+    assert len(next(train.build(args)[1].epoch(0))[0]) == 30
     assert not folder.exists()
 
 

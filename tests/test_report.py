@@ -1,5 +1,6 @@
-"""The report: effects and verdicts, and that every number in it comes from the records."""
+"""The report: that every number in it comes from the records, in the page, JSON and LaTeX alike."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -8,30 +9,21 @@ import numpy as np
 import pytest
 
 from data.toy import DEFAULT_NOISE, bayes_accuracy
-from figures.catalogue import cnn_best
-from figures.claims import all_claims, markdown_table, steps_to_reach
-from figures.effects import (
-    CONFIDENCE,
-    Claim,
-    Effect,
-    above,
-    between_accuracies,
-    exactly,
-    normal,
-    over_seeds,
-)
-from figures.experiments import CIRCLES_NOISE, EXPERIMENTS, Group, Records
+from figures import report
+from figures.catalogue import all_claims, figures
+from figures.effects import SUPPORTED, VERDICTS, Claim, Effect
+from figures.experiments import EXPERIMENTS, Group
 from figures.measurements import cnn_costs, mlp_costs, total
-from figures.report import TEMPLATE, exports, macro, readme_table, reference
+from figures.pages import readme_table, reference
 from part1_mlp.mlp_pytorch import MLP
 from part2_cnn.model import CNN
-from training.cli import ROOT, format_duration
+from training.cli import format_duration, markdown_table
 from training.runs import RunRecord
 
-
-@pytest.fixture(scope="module")
-def records() -> Records:
-    return Records(ROOT / "figures" / "records")
+EFFECT = Effect("accuracy", ("a", "b"), (0.5, 0.51234), -0.02, -0.004, 0.01)
+CLAIM = Claim(
+    "C3", "A is better.", "Both were trained.", (EFFECT,), SUPPORTED, "So it is.", "shifts"
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,91 +31,79 @@ def claims(records) -> list[Claim]:
     return all_claims(records)
 
 
-# --- Statistics -----------------------------------------------------------------------------------
-
-
-def test_interval_over_seeds_is_students():
-    effect = over_seeds("x", [1.0, 2.0, 3.0, 4.0, 5.0])
-    assert effect.value == 3
-    # Student's t at 0.975 with 4 degrees of freedom is 2.776 (any table); the standard error is
-    # sqrt(2.5 / 5).
-    assert effect.high - 3 == pytest.approx(2.776 * 0.5**0.5, abs=1e-3)
-    assert effect.high - 3 == pytest.approx(3 - effect.low)
-
-
-def test_interval_over_seeds_covers_the_mean_as_often_as_it_says():
-    draws = np.random.default_rng(0).normal(1, 2, (2000, 4))
-    effects = [over_seeds("x", draw) for draw in draws]
-    covered = np.mean([effect.low <= 1 <= effect.high for effect in effects])
-    assert covered == pytest.approx(CONFIDENCE, abs=4 * (0.95 * 0.05 / 2000) ** 0.5)
-
-
-def test_an_accuracy_without_a_mistake_still_has_an_interval():
-    effect = above("x", 1.0, 10_000, 0.99)
-    # With no mistake in n the interval of Clopper and Pearson ends at (alpha / 2) ** (1 / n).
-    assert effect.low == pytest.approx(0.025 ** (1 / 10_000) - 0.99)
-    assert effect.value == effect.high == pytest.approx(0.01)
-    assert above("x", 0.5, 10, 0.5).verdict == "undecided"
-
-
-def test_interval_between_accuracies():
-    effect = between_accuracies("x", 0.9, 10_000, 0.5, 100)
-    assert effect.value == pytest.approx(0.4)
-    error = (0.9 * 0.1 / 10_000 + 0.5 * 0.5 / 100) ** 0.5
-    assert effect.high - effect.value == pytest.approx(1.96 * error, rel=1e-3)
-    assert normal("x", 2, 9).low == pytest.approx(2 - 1.96 * 3, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(0.1, 0.2, "holds"), (-0.1, 0.2, "undecided"), (-0.2, -0.1, "does not hold"),
-     (-0.2, 0.0, "does not hold"), (0.0, 0.2, "undecided")],
-)  # fmt: skip
-def test_the_verdict_follows_from_the_interval(low, high, verdict):
-    effect = Effect("x", (low + high) / 2, low, high)
-    assert effect.verdict == verdict
-    assert Claim("C0", "", (effect,), "").verdict == verdict
-
-
-def test_a_claim_is_as_good_as_its_worst_effect():
-    good, unsure, bad = exactly("x", 1), Effect("x", 0, -1, 1), exactly("x", -1)
-    assert Claim("C0", "", (good, unsure), "").verdict == "undecided"
-    assert Claim("C0", "", (good, unsure, bad), "").verdict == "does not hold"
-
-
-def test_circles_are_as_noisy_as_moons_where_they_are_compared():
-    circles = bayes_accuracy("circles", CIRCLES_NOISE)
-    assert circles == pytest.approx(bayes_accuracy("moons", DEFAULT_NOISE["moons"]), abs=0.002)
-
-
-def test_a_curve_has_converged_at_the_first_evaluation_near_its_best():
-    history = {
-        "val_accuracy": np.array([0.5, 0.9, 0.96, 0.94, 1.0]),
-        "step": np.array([0, 10, 20, 30, 40]),
-    }
-    assert steps_to_reach(RunRecord(Path(), {}, history, {})) == 20
-
-
 # --- Claims and tables ----------------------------------------------------------------------------
 
 
-def test_nine_claims_each_with_a_verdict_and_numbers(claims):
+def test_nine_claims_each_with_a_verdict_numbers_and_a_figure(claims):
     assert [claim.number for claim in claims] == [f"C{i}" for i in range(1, 10)]
     for claim in claims:
-        assert claim.verdict in ("holds", "does not hold", "undecided")
-        assert len(re.findall(r"\d", claim.discussion)) > 5
-        assert "nan" not in f"{claim.measured} {claim.discussion}"
+        assert claim.verdict in VERDICTS
+        assert claim.effects
+        assert claim.figure in figures()
+        text = report.claim_text(claim)
+        assert "nan" not in text
+        assert claim.verdict.capitalize() in text
 
 
-def test_effects_are_the_differences_of_the_records(records, claims):
-    effects = {claim.number: claim.effects for claim in claims}
-    short, long = (records[f"rnn_length_original_T{T}"].accuracies for T in (5, 30))
-    assert effects["C7"][0].value == pytest.approx((short - long).mean())
-    cnn, mlp = (records[f"{net}_original"].accuracies for net in ("cnn", "mlp_pytorch_cifar10"))
-    assert effects["C3"][0].value == pytest.approx(cnn.mean() - mlp.mean())
-    assert effects["C6"][0].value == pytest.approx(
-        records["rnn_T5_original"].accuracies.min() - 0.99
-    )
+def test_a_claim_stands_with_its_design_effects_and_meaning():
+    text = report.claim_text(CLAIM)
+    assert text.startswith("**C3. A is better. Supported.**\n")
+    found = "- accuracy: a 0.5000, b 0.5123: difference \N{MINUS SIGN}0.0123 [\N{MINUS SIGN}0.0200"
+    order = [text.index(part) for part in ("Both were trained.", found, "So it is.")]
+    assert order == sorted(order)
+
+
+def test_the_summary_names_every_claim_once_with_its_verdict(records, claims):
+    lines = report.summary(records, claims).splitlines()
+    assert len(lines) <= 10
+    for claim in claims:
+        (line,) = [line for line in lines if f"{claim.number} (" in line]
+        assert line.startswith(f"- **{claim.verdict.capitalize()}**")
+    cnn = records["cnn_original"].accuracies
+    assert f"CNN on CIFAR-10, recipe original**: a test accuracy of {cnn.mean():.4f}" in lines[-1]
+    assert "**Contradicted**: none." in report.summary(records, [CLAIM])
+
+
+def test_claims_stand_with_the_figure_that_shows_them(records, claims):
+    whole = report.report(records, claims, figures())
+    for claim in claims:
+        picture = f"(figures/output/{report.stem(claim.figure)}.png)"
+        assert whole.count(report.claim_text(claim)) == 1
+        assert whole.index(picture) < whole.index(report.claim_text(claim))
+    for name in figures():
+        assert whole.count(f"(figures/output/{report.stem(name)}.png)") == 1
+    assert len(whole.splitlines()) < 400
+
+
+def test_single_view_and_test_time_augmentation_are_separate_columns(records):
+    head, _, *rows = report.comparison_table(records).splitlines()
+    assert head.endswith("| ours, `best`, single view | with test-time augmentation |")
+    best = records["mlp_pytorch_cifar10_best"]
+    history = best.runs[0].history
+    single = history["test_accuracy"][np.argmin(history["val_loss"])]
+    averaged = best.runs[0].result["test_accuracy"]
+    assert single < averaged
+    assert rows[0].endswith(f"| {single:.4f} | {averaged:.4f} |")
+    mlp = records["mlp_pytorch_cifar10_original"].accuracies.mean()
+    assert f"| 0.5666 | {mlp:.4f} (3 seeds) | {mlp - 0.5666:+.4f} |" in rows[0]
+
+
+def test_settings_are_marked_where_the_original_states_them(records):
+    rows = report.settings_table(records).splitlines()
+    head = [cell.strip(" `") for cell in rows[0].split("|")]
+    cells = {row.split("|")[1].strip(" `"): row.split("|") for row in rows[2:]}
+    for flag, group, text in (
+        ("patience", "mlp_pytorch_cifar10_original", "**10**"),
+        ("batch_size", "mlp_pytorch_cifar10_original", "512"),
+        ("patience", "cnn_original", "5"), ("optimizer", "cnn_original", "**adam**"),
+        ("optimizer", "cnn_best", "muon"), ("augment", "cnn_original", "**on**"),
+        ("batch_size", "rnn_T5_original", "**128**"), ("init_scale", "rnn_T5_original", "1.0"),
+        ("momentum", "mlp_numpy_moons_original", "0.0"), ("dropout", "rnn_T5_original", ""),
+    ):  # fmt: skip
+        assert cells[flag][head.index(group)].strip() == text, (flag, group)
+    configs = [records[name].config for name in (*report.TOY, *report.IMAGES, *report.RNN)]
+    wanted = set().union(*configs) - {"script", "environment", *report.RESUMABLE_FLAGS}
+    assert cells.keys() == wanted
 
 
 def test_layers_stand_beside_fully_connected_ones_of_their_shapes():
@@ -164,51 +144,78 @@ def test_durations(seconds, words):
     assert format_duration(seconds) == words
 
 
-def test_the_discussion_follows_runs_that_fell_short():
-    def group(accuracy: float) -> Group:
-        validation = np.array([accuracy / 2, accuracy])
-        history = {"val_accuracy": validation, "seconds": np.array([1.0, 30.0])}
-        result = {"test_accuracy": accuracy, "seconds": 9}
-        return Group(EXPERIMENTS["cnn_best"], [RunRecord(Path(), {}, history, result)])
-
-    assert "best never reaches" in cnn_best([group(0.9), group(0.8)])
-    assert "best reaches after 30 seconds" in cnn_best([group(0.8), group(0.9)])
-
-
 def test_the_readme_has_six_rows_with_what_to_compare(records):
     head, _, *rows = readme_table(records).splitlines()
-    assert head.count("|") == 7
+    assert head.count("|") == 8
     assert len(rows) == 6
     accuracy = records["mlp_numpy_moons_original"].accuracies
     spread = f"{accuracy.mean():.4f} ({accuracy.min():.4f} to {accuracy.max():.4f})"
     bayes = f"{bayes_accuracy('moons', DEFAULT_NOISE['moons']):.4f}"
-    assert rows[0] == f"| MLP (NumPy) | moons | original | 5 | {spread} | Bayes accuracy {bayes} |"
+    n = len(accuracy)
+    assert (
+        rows[0]
+        == f"| MLP (NumPy) | moons | original | {n} | {spread} |  | Bayes accuracy {bayes} |"
+    )
     assert reference(records["mlp_pytorch_cifar10_original"]) == "the original 0.5666"
     assert reference(records["rnn_T5_original"]) == ""
+    averaged = f"{records['cnn_best'].accuracies.mean():.4f}"
+    assert rows[-1].split("|")[-3].strip() == averaged
 
 
 def test_a_markdown_table():
     assert markdown_table(("a", "b"), [(1, "x")]) == "| a | b |\n| --- | --- |\n| 1 | x |"
 
 
+def test_where_runs_were_trained_is_told_as_far_as_it_is_known(records):
+    environment = {"cpu": "AVX2", "machine": "x86_64", "threads": 2, "precision": "float32"}
+    known = RunRecord(Path(), {"environment": environment}, {}, {})
+    experiment = EXPERIMENTS["cnn_best"]
+    assert report.trained_on(Group(experiment, [known])) == "AVX2, 2 threads, float32"
+    unknown = RunRecord(Path(), {"environment": dict.fromkeys(environment)}, {}, {})
+    told = report.trained_on(Group(experiment, [unknown]))
+    assert told == "a machine not recorded, precision not recorded"
+
+
 # --- Files ----------------------------------------------------------------------------------------
 
 
-def test_no_number_is_typed_into_the_report():
-    assert not re.search(r"\d", TEMPLATE.read_text())
+def test_no_number_is_typed_into_the_template():
+    text = re.sub(r"C\d|[Pp]art ?\d|figure \d", "", report.TEMPLATE.read_text())
+    assert not re.search(r"\d", text)
 
 
-def test_exports_hold_the_numbers_of_records_and_claims(records, claims):
-    as_json, as_latex = exports(records, claims)
-    content = json.loads(as_json)
-    assert content["verdicts"] == {claim.number: claim.verdict for claim in claims}
+def test_exports_have_the_keys_and_the_rounding_of_the_page(records, claims):
+    found = report.results(records, claims)
+    as_json, as_latex = report.exports(found)
+    numbers = json.loads(as_json)
+    assert numbers.keys() == found.keys()
+    definition = r"\\expandafter\\def\\csname result@(.+?)\\endcsname\{(.*)\}"
+    head, command, *lines = as_latex.splitlines()
+    assert head.startswith("%")
+    assert command == r"\newcommand{\result}[1]{\csname result@#1\endcsname}"
+    assert dict(re.fullmatch(definition, line).groups() for line in lines) == found
+    for key, value in found.items():
+        assert re.fullmatch(r"[A-Za-z0-9.]+", key), key
+        assert re.fullmatch(r"-?\d+(\.\d+)?|[a-z]+", value), (key, value)  # as \num takes it
+        assert numbers[key] == (value if value.isalpha() else pytest.approx(float(value)))
     for name in EXPERIMENTS:
-        expected = round(float(records[name].accuracies.mean()), 4)
-        assert content["numbers"][f"{name}_accuracy"] == expected
-    assert content["numbers"]["C4_effect"] == pytest.approx(claims[3].effects[0].value, rel=1e-3)
-    names = {macro(name) for name in content["numbers"]}
-    assert len(names) == len(content["numbers"])
-    for name in names:
-        assert re.fullmatch(r"[a-zA-Z]+", name)
-        assert f"\\newcommand{{\\{name}}}" in as_latex
-    assert macro("rnn_T5_original_accuracy") == "rnnTFiveOriginalAccuracy"
+        mean = records[name].accuracies.mean()
+        assert found[f"{name.replace('_', '.')}.test_accuracy.mean"] == f"{mean:.4f}"
+    assert found["cnn.original.single_view.sd"] == "0.0000"
+    for claim in claims:
+        assert found[f"{claim.number}.verdict"] == claim.verdict
+
+
+def test_page_json_and_latex_follow_the_claim(records):
+    key = "C3.1.difference"
+    for difference in (EFFECT, dataclasses.replace(EFFECT, values=(0.9, 0.1))):
+        claim = dataclasses.replace(CLAIM, effects=(difference,), verdict="conditional")
+        found = report.results(records, [claim])
+        assert found["C3.verdict"] == "conditional"
+        assert found[key] == f"{difference.difference:.4f}"
+        as_json, as_latex = report.exports(found)
+        assert json.loads(as_json)[key] == pytest.approx(difference.difference, abs=5e-5)
+        assert f"result@{key}\\endcsname{{{found[key]}}}" in as_latex
+        page = report.report(records, [claim], figures())
+        assert f"difference {found[key]}".replace("-", "\N{MINUS SIGN}") in page
+        assert "A is better. Conditional." in page

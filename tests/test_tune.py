@@ -23,7 +23,7 @@ def call(run_main, folder: Path, *flags: object) -> str:
 
 
 def test_every_combination_is_trained_and_the_best_on_validation_comes_first(run_main, tmp_path):
-    out = call(run_main, tmp_path / "runs", "--out", tmp_path / "table.md")
+    out = call(run_main, tmp_path / "runs", "--out", tmp_path / "new" / "table.md")
     head, _, *rows = [line.strip("| ").split(" | ") for line in out.splitlines()]
     assert head[:4] == ["learning_rate", "dnn_hidden_units", "validation loss",
                         "validation accuracy"]  # fmt: skip
@@ -41,7 +41,7 @@ def test_every_combination_is_trained_and_the_best_on_validation_comes_first(run
     assert {run.config["seed"] for run in best} == {0, 1}
     mean = sum(run.result["val_loss"] for run in best) / 2
     assert losses[0] == pytest.approx(mean, abs=1e-4)
-    text = (tmp_path / "table.md").read_text()
+    text = (tmp_path / "new" / "table.md").read_text()
     assert text.endswith(out)
     assert re.match(
         r"```sh\npython training/tune.py \S+train.py --grid learning_rate=1e-6,0.1", text

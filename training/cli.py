@@ -156,8 +156,7 @@ def check_same_run(earlier: dict, config: dict, path: Path) -> None:
         UsageError: a flag differs; it is named.
     """
     free = set(RESUMABLE_FLAGS)
-    sizes = [config.get(name) for name in ("batch_size", "image_sizes")]
-    growing = any(isinstance(size, list) and len(size) > 1 for size in sizes)
+    growing = len(config.get("image_sizes", ())) > 1
     if config["schedule"] == "constant" and not growing:  # a longer run takes the same first steps
         free |= set(LENGTH_FLAGS)
     for name in sorted(config, key=lambda name: name not in IDENTIFYING_FLAGS):

@@ -293,14 +293,12 @@ def add_training_flags(add: Callable[..., None], *, stream: bool = False) -> Non
         add("--max_steps", type=steps, metavar="N",
             help="weight updates, not epochs (default: as many as --max_epochs has); with "
             "--max_epochs as well, whichever is reached first ends the run")
-        add("--batch_size", type=or_word("full", "full", counts), metavar="N|full",
-            help="samples a step; 1: stochastic, full: full-batch gradient descent; N,N,...: "
-            "sizes that share --max_epochs equally, in turn")
+        add("--batch_size", type=or_word("full", "full", steps), metavar="N|full",
+            help="samples a step; 1: stochastic, full: full-batch gradient descent")
         add("--eval_freq", type=or_word("epoch", None, steps), metavar="N|epoch",
             help="steps between evaluations, or one an epoch")
     add("--patience", type=number(int, 0), metavar="N",
-        help="early stopping after so many evaluations without a lower validation loss; 0: none"
-        + ("" if stream else "; counted anew when batches or images grow"))
+        help="early stopping after so many evaluations without a lower validation loss; 0: none")
 
 
 def add_run_flags(add: Callable[..., None]) -> None:

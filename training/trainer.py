@@ -66,9 +66,6 @@ class Batches(Protocol):
     def steps_in(self, epochs: int) -> int:
         """Number of steps in the first `epochs` epochs."""
 
-    def phase(self, step: int) -> int:
-        """A number that rises when the size of the batches or of the images changes."""
-
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
         """Yield the batch of each step of that epoch, from step `first_step` on."""
 
@@ -240,8 +237,6 @@ class Trainer:
             )
         if self.stopping.update(row["val_loss"], self.step):
             self.best_weights = self.model.weights()
-        elif self.batches.phase(self.step) != self.batches.phase(self.history[-2]["step"]):
-            self.stopping.waited = 0  # larger batches or images: count the patience anew
         progress = {name: f"{row[name]:.4f}" for name in ("val_loss", "val_accuracy")}
         bar.set_postfix(progress, refresh=False)
         bar.update(self.step - bar.n)

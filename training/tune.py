@@ -92,6 +92,8 @@ def main() -> int:
     if not script.is_file():
         raise UsageError(f"{script} is no train script")
     flags, values = combinations(args.grid)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)  # before hours of training
 
     def run(chosen: tuple[str, ...], seed: int) -> RunRecord:
         given = [f"--{flag}={value}" for flag, value in zip(flags, chosen, strict=True)]

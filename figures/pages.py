@@ -1,0 +1,114 @@
+"""The sections of README.md and docs/ that are written from records and benchmarks."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from data.toy import DEFAULT_NOISE
+from figures.experiments import MODELS, ORIGINAL_MLP, Group, Records
+from figures.report import IMAGES, TOY
+from figures.toy import bayes_accuracy_of
+from training import UsageError
+from training.cli import markdown_table
+from training.runs import read_json, write_atomically
+
+PUBLISHED = {"mlp_pytorch_cifar10_original": f"the original {ORIGINAL_MLP}"}  # by group
+
+
+def readme_table(records: Records) -> str:
+    """The README's results: a line for each net and recipe."""
+    rows = []
+    for group in (records[name] for name in (*TOY, *IMAGES)):
+        config, accuracy, averaged = group.config, group.single_view(), group.averaged()
+        net = f"{group.net} ({MODELS[config['model']]})" if "model" in config else group.net
+        data = config["dataset"].replace("cifar", "CIFAR-")
+        spread = f" ({accuracy.min():.4f} to {accuracy.max():.4f})" if len(accuracy) > 1 else ""
+        views = f"{averaged.mean():.4f}" if averaged is not None else ""
+        measured = len(accuracy), f"{accuracy.mean():.4f}{spread}", views, reference(group)
+        rows.append((net, data, config["recipe"], *measured))
+    head = ("net", "data", "recipe", "seeds", "test accuracy, mean (min to max)")
+    return markdown_table((*head, "with test-time augmentation", "reference"), rows)
+
+
+def reference(group: Group) -> str:
+    """What the accuracy of a group is to be compared with."""
+    if group.config.get("dataset") in DEFAULT_NOISE:
+        return f"Bayes accuracy {bayes_accuracy_of(group.config):.4f}"
+    return PUBLISHED.get(group.experiment.group, "")
+
+
+def benchmark_table(path: Path) -> str:
+    """The rows of a benchmark, and the machine that they were measured on."""
+    content = read_json(path)
+    rows = []
+    for row in content["rows"]:
+        ours, theirs = (f"{row[name]:.4g} {row['unit']}".strip() for name in ("ours", "theirs"))
+        rows.append((row["what"], ours, row["against"], theirs, f"{row['ratio']:.3g}", row["goal"]))
+    table = markdown_table(("what", "ours", "against", "theirs", "ratio", "goal"), rows)
+    return f"{table}\n\nMedians of {content['machine']['repeats']}, {machine(path)}."
+
+
+def machine(path: Path) -> str:
+    """The machine and the libraries that a benchmark ran on."""
+    found = read_json(path)["machine"]
+    versions = f"Python {found['python']}, NumPy {found['numpy']}, PyTorch {found['torch']}"
+    return f"{found['cores']} cores ({found['machine']}, {found['cpu_capability']}), {versions}"
+
+
+def faults_table(path: Path) -> str:
+    """The faults that were injected, as `tests.faults` wrote them."""
+    tried = [row for rows in read_json(path).values() for row in rows]
+    rows = [(r["fault"], f"{r['tried']:,}", f"{r['survived']:,}", r["remark"]) for r in tried]
+    return markdown_table(("fault", "tried", "survived", ""), rows)
+
+
+def mutants_summary(path: Path) -> str:
+    """What the mutation testing found, as `tests.mutants` wrote it."""
+    found = read_json(path)
+    survivors = len(found["survived"]), len(found["equivalent"])
+    added = found["found"] - found["found_at_first"]
+    return (
+        f"Of {found['mutants']:,} mutants, drawn at random from {found['of']:,}, the tests noticed "
+        f"{found['found']:,} ({found['found'] / found['mutants']:.0%}), {added} of them only after "
+        "tests had been added for what had not been noticed at first. Of the others "
+        f"{survivors[1]} are equivalent: they change nothing that a test could see; {survivors[0]} "
+        "are gaps in the tests."
+    )
+
+
+def grade_summary(path: Path) -> str:
+    """What a grade costs and sees, as `tests/benchmarks/grading.py` wrote it."""
+    found = read_json(path)
+    unseen = "; ".join(found["unseen"]) or "none"
+    return (
+        f"Of {found['planted']} planted mistakes the grade saw {found['seen']}; unseen: {unseen}. "
+        f"Grading this project, {found['tests']} tests, takes {found['seconds']:.0f} s on "
+        f"{found['cores']} cores ({found['cpu_seconds']:.0f} s of processor time) and "
+        f"{found['megabytes']:.0f} MB at the peak, medians of {found['repeats']}. No submission "
+        f"takes longer than {found['limit_seconds'] / 60:.1f} minutes with one job."
+    )
+
+
+def marks(section: str) -> tuple[str, str]:
+    """What stands before and after a generated section of a page."""
+    return f"<!-- {section}: written by figures/regenerate.py -->", f"<!-- end of {section} -->"
+
+
+def find_pages(root: Path, sections: Iterable[str]) -> dict[str, Path]:
+    """The one page of README.md and docs/ that holds the marks of each section, or a UsageError."""
+    texts = {p: p.read_text() for p in (*root.glob("README.md"), *root.glob("docs/*.md"))}
+    found = {}
+    for section in sections:
+        pages = [p for p, text in texts.items() if all(text.count(m) == 1 for m in marks(section))]
+        if len(pages) != 1:
+            where = f"{len(pages)} of README.md and docs/*.md hold"
+            raise UsageError(f"--update: {where} the marks of a section {section!r}, not 1")
+        found[section] = pages[0]
+    return found
+
+
+def update_section(page: Path, section: str, content: str) -> None:
+    """Put the content between the two marks of its section."""
+    begin, end = marks(section)
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    write_atomically(page, f"{before}{begin}\n\n{content}\n\n{end}{after}")

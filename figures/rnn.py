@@ -1,0 +1,326 @@
+"""The recurrent nets: figures 6 and 7, and the figures of claims C7 to C9."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+
+from figures.claims import MOST, RESTORED, SOLVED
+from figures.effects import wilson
+from figures.experiments import FEW, Group, by_label, seeds_of
+from figures.measurements import read_memory
+from part3_rnn.plot import mark_chance
+from training.plotting import (
+    COLOURS,
+    SPLIT_COLOURS,
+    Axes,
+    Figure,
+    LinearSegmentedColormap,
+    column,
+    new_figure,
+)
+
+INITS = {"normal": "normal initialisation", "identity": "bistable initialisation"}
+KINDS = ("original", "small inputs", "small steps", "small inputs and steps", "bistable")  # C8
+STYLES = (  # colour, line, marker: of different brightness, so that grey print tells them apart
+    ("#000000", "-", "o"), (COLOURS[1], "--", "s"), (COLOURS[0], "-.", "^"),
+    (COLOURS[3], ":", "D"), (COLOURS[2], (0, (5, 1, 1, 1, 1, 1)), "v"), (COLOURS[5], "-", "P"),
+)  # fmt: skip
+SIDEWAYS = 1.03  # factor between the same x of two lines, so that no point hides another
+SHIFT = 0.11  # the same in columns of figure 7
+GREYS = LinearSegmentedColormap.from_list("shares", ("#e8e8e8", "#20405c"))
+CLOSE = 1.4  # ratio of tick marks below which the smaller is left out
+Lines = Mapping[str, Sequence[tuple[Group, int]]]  # the groups of each line, and after which steps
+
+# --- What records say -----------------------------------------------------------------------------
+
+
+def accuracies(group: Group, steps: int) -> np.ndarray:
+    """The test accuracy of each seed, had its run ended after so many steps.
+
+    It is that of the evaluation with the lowest validation loss up to then: the weights that a run
+    keeps. The learning rate must be constant, if the runs were longer.
+    """
+    if steps >= group.config["train_steps"]:
+        return group.accuracies
+    reached = []
+    for history in (run.history for run in group.runs):
+        losses = np.where(history["step"] <= steps, history["val_loss"], np.inf)
+        reached.append(history["test_accuracy"][np.argmin(losses)])
+    return np.array(reached)
+
+
+def n_solved(group: Group, steps: int) -> tuple[int, int]:
+    """How many seeds have solved their task after so many steps, and of how many."""
+    reached = accuracies(group, steps)
+    return int((reached >= SOLVED).sum()), len(reached)
+
+
+def most_solve(group: Group, steps: int) -> bool:
+    """Whether most seeds do."""
+    solved, n = n_solved(group, steps)
+    return solved > MOST * n
+
+
+def budgets(group: Group) -> list[int]:
+    """The numbers of steps after which runs are judged: FEW, and all that they were allowed."""
+    return sorted({min(FEW, group.config["train_steps"]), group.config["train_steps"]})
+
+
+def solving(groups: Sequence[Group], steps: int | None, flag: str) -> list[int]:
+    """The values of a flag with which most seeds solve it; steps None: after all steps."""
+    return sorted(
+        group.config[flag]
+        for group in groups
+        if most_solve(group, steps or group.config["train_steps"])
+    )
+
+
+def gradient_ratio(group: Group, when: str) -> np.ndarray:
+    """For each seed: the norm of the loss's gradient at each state, relative to the last state's.
+
+    Args:
+        when: `initial` or `trained`.
+    """
+    tiny = np.finfo(float).tiny
+    norms = np.stack([read_memory(run.path)[f"{when}_gradient"] for run in group.runs])
+    return np.maximum(norms, tiny) / np.maximum(norms[:, -1:], tiny)
+
+
+def geometric_mean(values: np.ndarray) -> float:
+    """Of positive values."""
+    return float(np.exp(np.log(values).mean()))
+
+
+# --- Figures --------------------------------------------------------------------------------------
+
+
+def draw_shares(axes: Axes, lines: Lines, flag: str) -> None:
+    """The share of seeds that solve it, with Wilson's interval, against a flag's logarithm."""
+    for i, ((label, points), (colour, line, marker)) in enumerate(
+        zip(lines.items(), cycle(STYLES), strict=False)
+    ):
+        if not points:  # the line is in another panel alone
+            continue
+        points = sorted(points, key=lambda point: point[0].config[flag])
+        at = np.array([group.config[flag] for group, _ in points])
+        solved = [n_solved(*point) for point in points]
+        values = np.array([k / n for k, n in solved])
+        low, high = np.array([wilson(k, n) for k, n in solved]).T
+        axes.errorbar(
+            at * SIDEWAYS ** (i - (len(lines) - 1) / 2), values,
+            np.maximum(0, (values - low, high - values)), linestyle=line, marker=marker,
+            color=colour, markerfacecolor="white", markersize=4, elinewidth=0.7, label=label,
+        )  # fmt: skip
+    ticks: list[int] = []
+    for at in sorted({g.config[flag] for points in lines.values() for g, _ in points})[::-1]:
+        if not ticks or ticks[-1] / at >= CLOSE:
+            ticks.append(at)
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+    axes.minorticks_off()
+    axes.set_ylim(-0.03, 1.04)
+
+
+def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int = 2) -> None:
+    """One legend below all panels for the lines of all of them."""
+    handles: dict[str, object] = {}
+    for axes in panels:
+        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8)
+
+
+def first_steps(groups: Sequence[Group]) -> Figure:
+    """Figure 6: accuracy above, loss below; the first steps left, all steps right."""
+    figure, panels = new_figure(2, 2, sharex="col", panel=(3.4, 2.3))
+    for group, (top, bottom) in zip(groups, panels.T, strict=True):
+        for axes, quantity in ((top, "accuracy"), (bottom, "loss")):
+            steps = column(group.runs, "step")[0]
+            for split, line, width in (("test", "-", 4), ("train", "--", 1.3)):
+                curves = column(group.runs, f"{split}_{quantity}")
+                style = {"color": SPLIT_COLOURS[split], "linewidth": width}
+                axes.plot(
+                    steps, curves.mean(0), line, alpha=0.5 if width > 2 else 1, **style,
+                    label=f"{split} palindromes",
+                )  # fmt: skip
+                colour = style["color"]
+                axes.fill_between(
+                    steps, curves.min(0), curves.max(0), color=colour, alpha=0.15, linewidth=0
+                )
+        length, last = group.config["input_length"], group.config["train_steps"]
+        which = "first" if group is groups[0] else "all"
+        top.set(title=f"T = {length}: {which} {last:,} steps, {seeds_of(group)}", ylim=(0, 1.03))
+        mark_chance(top)
+        top.lines[-1].set_label("chance")
+        top.legend(loc="center right", fontsize=8)
+        bottom.set(xlabel="step")
+        bottom.legend(loc="upper right", fontsize=8)
+    steps, at = solved_by_all(groups[0])
+    if at is not None:
+        panels[0, 0].axvline(steps[at], color="black", linewidth=0.8, linestyle="--")
+        place = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
+        text = f"step {steps[at]:.0f}: every seed\nis at {SOLVED:g} or above"
+        panels[0, 0].annotate(text, (steps[at], 0.2), **place)
+    panels[0, 0].set_ylabel("accuracy")
+    panels[1, 0].set(ylabel="loss", ylim=(0, None))
+    panels[1, 1].set(ylabel="loss, logarithmic", yscale="log")
+    return figure
+
+
+def solved_by_all(group: Group) -> tuple[np.ndarray, int | None]:
+    """The steps of the evaluations, and the first after which all seeds have solved the task."""
+    solved = column(group.runs, "test_accuracy").min(0) >= SOLVED
+    return column(group.runs, "step")[0], int(solved.argmax()) if solved.any() else None
+
+
+def first_steps_text(groups: Sequence[Group]) -> str:
+    """The discussion of figure 6."""
+    lowest = column(groups[0].runs, "test_accuracy").min(0)
+    steps, at = solved_by_all(groups[0])
+    reached = (
+        f"after {steps[at]:.0f} steps all of them are at {SOLVED:g} or above"
+        if at is not None
+        else f"not all of them reach {SOLVED:g} in these steps"
+    )
+    return (
+        f"After {steps[-1]:.0f} steps of {groups[0].config['batch_size']} palindromes the lowest "
+        f"test accuracy of {seeds_of(groups[0])} is {lowest[-1]:.4f}; {reached}. Training and test "
+        "palindromes come from the same small set, so their curves agree. See also claim C6."
+    )
+
+
+def steps_of(groups: Sequence[Group]) -> str:
+    """How many steps the groups of a net were allowed at most, in words."""
+    allowed = sorted({group.config["train_steps"] for group in groups})
+    return " to ".join(f"{n:,}" for n in dict.fromkeys((allowed[0], allowed[-1]))) + " steps"
+
+
+def lengths(groups: Sequence[Group]) -> Figure:
+    """Figure 7: for each net and T how many seeds solve it, above; mean accuracy below."""
+    figure, ((top,), (bottom,)) = new_figure(2, 1, sharex=True, panel=(6.8, 2.9))
+    nets, tried = by_label(groups), sorted({group.config["input_length"] for group in groups})
+    shares = np.full((len(nets), len(tried)), np.nan)
+    for row, (label, same) in enumerate(nets.items()):
+        same = sorted(same, key=lambda group: group.config["input_length"])
+        at = [tried.index(group.config["input_length"]) for group in same]
+        for column_, group in zip(at, same, strict=True):
+            solved, n = n_solved(group, group.config["train_steps"])
+            shares[row, column_] = solved / n
+            colour = "white" if solved > MOST * n else "black"
+            style = {"color": colour, "fontsize": 7.5, "ha": "center", "va": "center"}
+            top.text(column_, row, f"{solved}/{n}", **style)
+        reached = [group.accuracies for group in same]
+        mean, low, high = (np.array([f(each) for each in reached]) for f in (np.mean, min, max))
+        colour, line, marker = STYLES[row % len(STYLES)]
+        bottom.errorbar(
+            np.array(at) + SHIFT * (row - (len(nets) - 1) / 2), mean, (mean - low, high - mean),
+            linestyle=line, marker=marker, color=colour, markerfacecolor="white", markersize=4,
+            linewidth=1.2, elinewidth=0.7, label=label,
+        )  # fmt: skip
+    white = {"edgecolors": "white", "linewidth": 1.5}
+    edges = np.arange(len(tried) + 1) - 0.5, np.arange(len(nets) + 1) - 0.5
+    top.pcolormesh(*edges, shares, cmap=GREYS, vmin=0, vmax=1, **white)
+    top.invert_yaxis()
+    top.set_yticks(range(len(nets)), [f"{label}\n{steps_of(same)}" for label, same in nets.items()])
+    top.set_title("seeds that solve it, of how many; columns: digits read")
+    top.tick_params(labelbottom=True, labelsize=8, length=0)
+    top.grid(visible=False)
+    mark_chance(bottom)
+    bottom.set_xticks(range(len(tried)), [f"{length:,}" for length in tried], fontsize=8)
+    bottom.set(xlabel="digits read (not to scale)", ylim=(0, 1.04))
+    bottom.set_title("test accuracy, mean and range over seeds; dotted: chance")
+    shared_legend(figure, [bottom])
+    return figure
+
+
+def lengths_text(groups: Sequence[Group]) -> str:
+    """The discussion of figure 7."""
+    rows, allowed = [], set()
+    for label, same in by_label(groups).items():
+        longest = max(solving(same, None, "input_length"), default=None)
+        rows.append(f"{label} ({steps_of(same)}): {f'T = {longest:,}' if longest else 'none'}")
+        allowed |= {group.config["train_steps"] for group in same}
+    fair = (
+        "All nets had the same number of steps at most."
+        if len(allowed) == 1
+        else "The nets had different numbers of steps at most, so the figure does not rank them."
+    )
+    return (
+        f"The longest T that most seeds solve (accuracy {SOLVED:g}): {'; '.join(rows)}. {fair} The "
+        "bistable initialisation was designed by hand for this task: training starts at a solution."
+    )
+
+
+def longer_lengths(groups: Sequence[Group]) -> Figure:
+    """Claim C7: the share of seeds that solve it against T; few steps left, all steps right."""
+    both = budgets(groups[0])
+    figure, panels = new_figure(1, len(both), sharey=True, panel=(3.4, 2.8))
+    for axes, steps in zip(panels[0], both, strict=True):
+        lines = {
+            f"input scale {same[0].config['input_scale']:.3g}": [(group, steps) for group in same]
+            for same in by_label(groups).values()
+        }
+        draw_shares(axes, lines, "input_length")
+        axes.set(xlabel="digits read", title=f"at most {steps:,} steps, {seeds_of(groups[0])}")
+    shared_legend(figure, panels[0])
+    panels[0, 0].set_ylabel("share of seeds that solve it")
+    return figure
+
+
+def limits(groups: Sequence[Group]) -> Figure:
+    """Claim C8: gradients over time above; who solves the task, and with which gradient, below."""
+    figure, (above, (solved, scatter)) = new_figure(2, 2, panel=(3.4, 2.6))
+    length = groups[0].config["input_length"]
+    for axes, when in zip(above, ("initial", "trained"), strict=True):
+        for i, (group, kind) in enumerate(zip(groups, KINDS, strict=True)):
+            means = [geometric_mean(ratios) for ratios in gradient_ratio(group, when).T]
+            colour, line, marker = STYLES[i]
+            # Before training some are equal: thin lines on wide, pale ones.
+            style = {"linewidth": 4, "alpha": 0.4} if i < 2 else {"linestyle": line}
+            style |= {"marker": marker, "markersize": 5, "markevery": (i, 6)}
+            style |= {"color": colour, "markerfacecolor": "white", "label": kind}
+            axes.plot(range(1, length + 1), means, **style)
+        limit = {"color": "black", "linewidth": 0.8, "linestyle": ":"}
+        axes.axhline(RESTORED, **limit, label=f"{RESTORED:g} of the last step's")
+        title = {"initial": "before training", "trained": "after training"}[when]
+        axes.set(yscale="log", xlabel="step", title=f"gradient {title}")
+    above[0].set_ylabel("norm, relative to the last step's")
+    for i, group in enumerate(groups):
+        colour, _, marker = STYLES[i]
+        k, n = n_solved(group, group.config["train_steps"])
+        reached, (low, high) = group.accuracies, wilson(k, n)
+        bar = solved.barh(i, k / n, color=colour, alpha=0.35)
+        solved.plot((low, high), (i, i), color=colour, linewidth=1)
+        (mark,) = solved.plot(reached, np.full(n, i), "|k", markersize=9)
+        style = {"color": colour, "markerfacecolor": "white", "markersize": 5}
+        scatter.plot(gradient_ratio(group, "trained")[:, 0], reached, marker, **style)
+    solved.set_yticks(range(len(groups)), KINDS, fontsize=8)
+    solved.set(xlim=(0, 1.03), ylim=(len(groups) + 1.2, -0.6), title=f"T = {length}")
+    names = f"share of {seeds_of(groups[0])} that solve it", "accuracy of a seed"
+    solved.legend((bar, mark), names, fontsize=8, loc="lower right")
+    mark_chance(scatter)
+    scatter.set(xscale="log", xlabel="relative gradient at step 1, trained")
+    scatter.set(ylabel="test accuracy", ylim=(0, 1.04), title="each seed; dotted: chance")
+    shared_legend(figure, above, columns=3)
+    return figure
+
+
+def hidden_sizes(groups: Sequence[Group]) -> Figure:
+    """Claim C9: the share of seeds that solve it against the hidden units, a panel for each T."""
+    lengths = sorted({group.config["input_length"] for group in groups})
+    figure, panels = new_figure(1, len(lengths), sharey=True, panel=(3.4, 2.8))
+    lines: dict[str, list[tuple[Group, int]]] = {}
+    for group in groups:
+        for steps in budgets(group):
+            label = f"{INITS[group.config['init']]}, {steps:,} steps"
+            lines.setdefault(label, []).append((group, steps))
+    for axes, length in zip(panels[0], lengths, strict=True):
+        shown = {
+            label: [point for point in points if point[0].config["input_length"] == length]
+            for label, points in lines.items()
+        }
+        draw_shares(axes, shown, "num_hidden")
+        axes.set(xlabel="hidden units", title=f"T = {length}, {seeds_of(groups[0])}")
+    shared_legend(figure, panels[0])
+    panels[0, 0].set_ylabel("share of seeds that solve it")
+    return figure

@@ -1,0 +1,307 @@
+"""The claims about recurrent nets, C6 to C9: what decides each, and what follows from it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from figures.claims import LONG_T, MOST, RESTORED, SHORT_T, SOLVED
+from figures.effects import (
+    CONDITIONAL,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    SUPPORTED,
+    Claim,
+    Effect,
+    holm,
+    paired,
+    shares,
+    wilson,
+)
+from figures.experiments import RNN_HIDDEN, RNN_LIMITS, RNN_LONGER, Group, Records, seeds_of
+from figures.measurements import read_palindromes
+from figures.rnn import (
+    INITS,
+    KINDS,
+    budgets,
+    geometric_mean,
+    gradient_ratio,
+    most_solve,
+    n_solved,
+    solving,
+)
+
+HIDDEN_UNITS = 128  # C9: the original's
+
+
+def no_gain(effect: Effect) -> bool:
+    """Whether the interval of a difference of shares excludes that MOST seeds make it."""
+    return effect.sign != 1 and effect.high < MOST
+
+
+def scientific(value: float) -> str:
+    """A positive number, as 0.12 or 3.4 x 10^-7 with the digits of print."""
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    if -3 <= int(exponent) <= 3:
+        return f"{float(f'{value:.2g}'):g}"
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} \N{MULTIPLICATION SIGN} 10{raised}"
+
+
+def outcome(group: Group) -> str:
+    """How many of its seeds solve the task in the end, and the mean accuracy, in words."""
+    solved, n = n_solved(group, group.config["train_steps"])
+    return f"{solved} of {n} seeds (mean accuracy {group.accuracies.mean():.2f})"
+
+
+def five_digits(records: Records) -> Claim:
+    """C6: supported if Wilson's interval of the share of seeds that solve it is above MOST.
+
+    Contradicted if it is below MOST, inconclusive otherwise.
+    """
+    group = records["rnn_T5_original"]
+    initial, kept = np.stack([read_palindromes(run.path) for run in group.runs]).T
+    n, wrong, seen = int(kept["palindromes"][0]), kept["wrong"], kept["seen"]
+    solved = int((1 - wrong / n >= SOLVED).sum())
+    low, high = wilson(solved, len(wrong))
+    verdict = SUPPORTED if low > MOST else CONTRADICTED if high < MOST else INCONCLUSIVE
+    what, names = f"palindromes wrong, of {n:,}", ("before training", "after")
+    found = {
+        SUPPORTED: "The net learns five digits",
+        CONTRADICTED: "The net does not learn five digits",
+        INCONCLUSIVE: "The seeds do not decide whether the net learns five digits",
+    }
+    shown = f"{seen.min():,} to {seen.max():,}"
+    if seen.min() == seen.max():
+        shown = "every one" if seen.min() == n else f"{seen.min():,}"
+    stored = ", so this measures how well it stores what it has seen, not how well it generalises"
+    stored = stored if seen.min() > MOST * n else ""
+    return Claim(
+        "C6", "With T = 5 the accuracy is close to perfect.",
+        f"Recipe original, {seeds_of(group)}; every palindrome of six digits. A seed has solved "
+        f"it if at least {SOLVED:.0%} are right.",
+        (paired(what, names, initial["wrong"], wrong, 1),), verdict,
+        f"{found[verdict]}: {solved} of {len(wrong)} seeds solve it, and {wrong.sum():,} of all "
+        f"{n * len(wrong):,} answers are wrong. There are only {n:,} palindromes of this length, "
+        f"and training had shown each net {shown} of them{stored}.",
+        "6",
+    )  # fmt: skip
+
+
+def longer(records: Records) -> Claim:
+    """C7: in each setting fewer seeds solve LONG_T than SHORT_T, corrected for all settings.
+
+    Supported if so in all settings, conditional if in some. Otherwise contradicted if in some more
+    seeds solve LONG_T, or if SHORT_T is solved and the intervals exclude a fall of MOST seeds.
+    """
+    scales: dict[float, dict[int, Group]] = {}
+    for group in (records[each.group] for each in RNN_LONGER):
+        scales.setdefault(group.config["input_scale"], {})[group.config["input_length"]] = group
+    names = f"short (T = {SHORT_T})", f"long (T = {LONG_T})"
+    effects, settings, longest, short = [], [], [], []
+    for scale, by_length in scales.items():
+        for steps in budgets(by_length[SHORT_T]):
+            settings.append(f"input scale {scale:.3g}, {steps:,} steps")
+            both = (n_solved(by_length[T], steps) for T in (SHORT_T, LONG_T))
+            effects.append(shares(f"share of seeds that solve it, {settings[-1]}", names, *both))
+            short.append(most_solve(by_length[SHORT_T], steps))
+            longest.append(max(solving([*by_length.values()], steps, "input_length"), default=0))
+    effects = holm(effects)
+    signs = [effect.sign for effect in effects]
+    falls = [setting for setting, sign in zip(settings, signs, strict=True) if sign == 1]
+    if falls:
+        verdict = SUPPORTED if len(falls) == len(effects) else CONDITIONAL
+    elif -1 in signs or (all(short) and all(map(no_gain, effects))):
+        verdict = CONTRADICTED
+    else:
+        verdict = INCONCLUSIVE
+    found = {
+        SUPPORTED: "In every setting fewer seeds solve the long palindromes.",
+        CONDITIONAL: f"Fewer seeds solve the long palindromes with {'; '.join(falls)}; in the "
+        "other settings that is not found.",
+        CONTRADICTED: "In no setting is a fall found.",
+        INCONCLUSIVE: "The seeds do not decide in any setting.",
+    }
+    limit = ("; ".join(f"{'T = ' + str(T) if T else 'none'} ({setting})"
+                       for T, setting in zip(longest, settings, strict=True)))  # fmt: skip
+    depends = "does not depend" if len(set(longest)) == 1 else "depends"
+    return Claim(
+        "C7", "Accuracy falls as the palindromes get longer.",
+        f"Vanilla RNN, {seeds_of(group)}, {len(scales)} input scales (standard deviation of "
+        f"W_xh). A seed has solved a length if its accuracy is at least {SOLVED:g}.",
+        effects, verdict,
+        f"{found[verdict]} Of the lengths tried, the longest that most seeds solve: {limit}. So "
+        f"how far it gets {depends} on input scale and number of steps, which the original leaves "
+        "open.",
+        "longer",
+    )  # fmt: skip
+
+
+def gradients(records: Records) -> Claim:
+    """C8: do small inputs, which restore the gradient, raise the share of seeds that solve it?
+
+    The gradient has vanished if its norm at the first step is below RESTORED of that at the last
+    before training (geometric mean over seeds). The claim is
+
+    - inconclusive if the original's gradient has not vanished, or most of its seeds solve the task,
+      or small inputs do not restore the gradient; otherwise
+    - supported if small inputs alone raise the share,
+    - conditional if they do with small steps, and small steps alone do not,
+    - contradicted if neither small inputs alone nor both gain, and the intervals exclude a gain of
+      MOST seeds,
+    - inconclusive in all other cases.
+    """
+    groups = [records[each.group] for each in RNN_LIMITS]
+    original, inputs, steps, _, bistable = groups
+    T, n_steps = original.config["input_length"], original.config["train_steps"]
+    before, after = (
+        [geometric_mean(gradient_ratio(group, when)[:, 0]) for group in groups]
+        for when in ("initial", "trained")
+    )
+    what, score = f"share of seeds that solve T = {T}", n_solved(original, n_steps)
+    effects = holm(
+        [shares(what, (kind, "original"), n_solved(group, n_steps), score)
+         for kind, group in zip(KINDS[1:4], groups[1:4], strict=True)]
+    )  # fmt: skip
+    verdict, found = _restored(groups, before, after, effects)
+    last = f"With the bistable initialisation {outcome(bistable)} solve the task"
+    gradient = f"a gradient of {scientific(before[4])} before training"
+    if most_solve(bistable, n_steps) and before[4] < RESTORED:
+        last += (
+            f", with {gradient}. That is no counter-example: training starts at a solution, and "
+            "storing a digit robustly makes gradients vanish (Bengio, Simard and Frasconi, 1994)"
+        )
+    else:
+        last += f"; it has {gradient}"
+    return Claim(
+        "C8", "Long palindromes are not learnt because gradients vanish.",
+        f"Vanilla RNN, T = {T}, {seeds_of(original)}, at most {n_steps:,} steps: input scale "
+        f"{original.config['input_scale']:g} (the original) or "
+        f"{inputs.config['input_scale']:g} (small inputs), each with the original's steps or small "
+        f"ones (learning rate {steps.config['learning_rate']:g}, gradient clipped at "
+        f"{steps.config['max_norm']:g}); and the bistable initialisation.",
+        effects, verdict,
+        f"Before training the norm of the loss's gradient at the first step, relative to the last, "
+        f"is {scientific(before[0])} in the original and {scientific(before[1])} with small "
+        f"inputs. {found} {_correlation(groups[:4])}. {last}.",
+        "limits",
+    )  # fmt: skip
+
+
+def _restored(
+    groups: Sequence[Group], before: Sequence[float], after: Sequence[float],
+    effects: Sequence[Effect],
+) -> tuple[str, str]:  # fmt: skip
+    """C8's verdict, and what was found in the order of KINDS."""
+    by_inputs, by_steps, by_both = effects
+    original, inputs, steps, both, _ = map(outcome, groups)
+    if before[0] >= RESTORED:
+        return INCONCLUSIVE, "The original's gradient does not vanish, so its loss is not tested."
+    if most_solve(groups[0], groups[0].config["train_steps"]):
+        return INCONCLUSIVE, f"But {original} of the original solve it: nothing is to be explained."
+    if before[1] < RESTORED:
+        return INCONCLUSIVE, "Small inputs do not restore the gradient, so nothing is tested."
+    if by_inputs.sign == 1:
+        return SUPPORTED, (
+            f"Small inputs alone raise the share: {inputs} solve the task, {original} of the "
+            "original. Where the gradient reaches the first digit, training learns to keep it."
+        )
+    if by_both.sign == 1 and by_steps.sign != 1:
+        lost = after[1] < RESTORED <= after[3]
+        return CONDITIONAL, (
+            "Restoring the gradient raises the share only together with small steps: with both "
+            f"{both} solve the task, with small inputs alone {inputs}, with small steps alone "
+            f"{steps}, of the original {original}. After training the gradient is "
+            f"{scientific(after[1])} with small inputs alone and {scientific(after[3])} with both"
+            f"{': the larger steps lose it again' * lost}."
+        )
+    if by_both.sign == 1:
+        return INCONCLUSIVE, (
+            f"Small steps alone raise the share too ({steps}, with small inputs {both}, of the "
+            f"original {original}), so the gain is not due to the gradient alone."
+        )
+    if no_gain(by_inputs) and no_gain(by_both):
+        return CONTRADICTED, (
+            f"Small inputs restore the gradient and do not raise the share: {inputs} solve the "
+            f"task with the original's steps, {both} with small steps, {original} of the original."
+        )
+    return INCONCLUSIVE, (
+        f"The seeds do not decide whether that raises the share: {inputs} solve the task with the "
+        f"original's steps, {both} with small steps, {original} of the original."
+    )
+
+
+def _correlation(groups: Sequence[Group]) -> str:
+    """The rank correlation of the gradient at the first step after training and accuracy."""
+    reached = np.concatenate([group.accuracies for group in groups])
+    ratios = np.concatenate([gradient_ratio(group, "trained")[:, 0] for group in groups])
+    runs = f"the {len(reached)} runs of the original and the three changes"
+    if not np.ptp(reached) or not np.ptp(ratios):
+        return f"In {runs} accuracy or gradient is the same, so there is no rank correlation"
+    test = stats.spearmanr(ratios, reached)
+    sign = "\N{MINUS SIGN}" * bool(test.statistic < 0)
+    return (
+        f"Over {runs} the rank correlation of gradient after training and accuracy is "
+        f"{sign}{abs(test.statistic):.2f} (p = {scientific(test.pvalue)})"
+    )
+
+
+def hidden_state(records: Records) -> Claim:
+    """C9: do HIDDEN_UNITS solve what the smallest net does not, under each initialisation?
+
+    An initialisation shows a bottleneck if for some T and number of steps more seeds of the larger
+    net solve the task (corrected for all comparisons) and for none fewer. It shows that there is
+    none if most seeds of the smallest net solve some task, and all intervals exclude a gain of MOST
+    seeds. Supported if all show one, conditional if some, contradicted if all show that there is
+    none, inconclusive otherwise.
+    """
+    nets: dict[tuple[str, int], dict[int, Group]] = {}
+    for group in (records[each.group] for each in RNN_HIDDEN):
+        key = group.config["init"], group.config["input_length"]
+        nets.setdefault(key, {})[group.config["num_hidden"]] = group
+    effects, of_init, enough = [], [], []
+    for (init, T), sizes in nets.items():
+        few, groups = min(sizes), list(sizes.values())
+        for steps in budgets(sizes[few]):
+            task = f"T = {T}, {INITS[init]}, {steps:,} steps"
+            names = f"{HIDDEN_UNITS} units", f"{few} units"
+            both = (n_solved(sizes[n], steps) for n in (HIDDEN_UNITS, few))
+            effects.append(shares(f"share of seeds that solve {task}", names, *both))
+            of_init.append((init, most_solve(sizes[few], steps)))
+            smallest = min(solving(groups, steps, "num_hidden"), default=0)
+            enough.append(f"{f'{smallest} units' if smallest else 'none'} ({task})")
+    effects = holm(effects)
+    shown, absent = [], []
+    for init in dict(of_init):
+        own = [e for e, (name, _) in zip(effects, of_init, strict=True) if name == init]
+        signs = {effect.sign for effect in own}
+        if 1 in signs and -1 not in signs:
+            shown.append(INITS[init])
+        elif all(map(no_gain, own)) and (init, True) in of_init:
+            absent.append(INITS[init])
+    inits = dict(of_init)
+    if shown:
+        verdict = SUPPORTED if len(shown) == len(inits) else CONDITIONAL
+    else:
+        verdict = CONTRADICTED if len(absent) == len(inits) else INCONCLUSIVE
+    found = {
+        SUPPORTED: "Under every initialisation more units solve what the fewest do not, so the "
+        "size of the hidden state limits what is learnt.",
+        CONDITIONAL: f"Only with the {' and the '.join(shown)} do more units solve what the fewest "
+        "do not. "
+        + (f"With the {' and the '.join(absent)} the fewest units are enough: the size of the "
+           "hidden state is not what limits the net, but what training makes of it."
+           if absent else "With the other the seeds do not decide."),
+        CONTRADICTED: "Under no initialisation do more units solve what the fewest do not.",
+        INCONCLUSIVE: "The seeds do not decide under any initialisation.",
+    }  # fmt: skip
+    units = sorted({n for sizes in nets.values() for n in sizes})
+    return Claim(
+        "C9", "The hidden state, whose size is fixed, is a bottleneck.",
+        f"Vanilla RNN with {units[0]} to {units[-1]} hidden units, {seeds_of(group)}, "
+        f"{' and '.join(INITS[init] for init in inits)}. A seed has solved a task if its accuracy "
+        f"is at least {SOLVED:g}.",
+        effects, verdict,
+        f"{found[verdict]} The smallest net that most seeds solve it with: {'; '.join(enough)}.",
+        "hidden_sizes",
+    )  # fmt: skip

@@ -1,0 +1,205 @@
+"""Claims C1 and C2, on the toy sets: which records decide, the verdict, and what it means."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from data.toy import DEFAULT_NOISE
+from figures.claims import CONVERGED_C1, CONVERGED_C2, SAME_ACCURACY
+from figures.effects import (
+    CONDITIONAL,
+    CONFIDENCE,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    SUPPORTED,
+    Claim,
+    Effect,
+    equivalence,
+    holm,
+    paired,
+    verdict,
+    welch,
+)
+from figures.experiments import MODELS, Group, Records, seeds_of
+from figures.toy import FACTORS, NETS, SETS, bayes_accuracy_of, percent, steps_of
+from training.plotting import column
+
+
+def same_nets(records: Records) -> Claim:
+    """Claim C1: steps and final accuracies of NumPy's and PyTorch's MLP, paired by seed."""
+    steps, final, names = [], [], ("NumPy", "PyTorch")
+    same, steps_apart, loss_apart = [], 0, 0.0
+    for dataset in SETS:
+        ours, theirs, equal = (records[name.format(dataset)] for name in NETS)
+        for share in CONVERGED_C1:
+            first, second, third = (steps_of(group, share) for group in (ours, theirs, equal))
+            what = f"steps to {percent(share)} ({dataset})"
+            steps.append(paired(what, names, first, second, 1))
+            steps_apart = max(steps_apart, int(np.abs(first - third).max()))
+        accuracies = ours.accuracies, theirs.accuracies
+        final.append(paired(f"final test accuracy ({dataset})", names, *accuracies))
+        if equivalence(*accuracies, SAME_ACCURACY) < 1 - CONFIDENCE:
+            same.append(dataset)
+        losses = (column(group.runs, "val_loss") for group in (ours, equal))
+        loss_apart = max(loss_apart, float(np.abs(np.subtract(*losses)).max()))
+    effects = holm([*steps, *final])
+    steps = effects[: len(steps)]
+    found = verdict(steps)
+    if found == SUPPORTED and len(same) < len(SETS):
+        found = INCONCLUSIVE
+    between = ours.runs[0].history["step"][1]  # evaluations
+    sentences = (
+        _meaning_of_steps(steps),
+        _meaning_of_accuracies(same),
+        _meaning_of_equal_start(steps, steps_apart, loss_apart, between),
+    )
+    return Claim(
+        number="C1",
+        text="PyTorch's MLP converges in fewer steps than the NumPy MLP; both end at the same "
+        "accuracy.",
+        design=f"Recipe original, {seeds_of(ours)} on circles and on moons. Each net has its "
+        "default initialisation: He's normal weights in NumPy, uniform weights in PyTorch. Nets of "
+        "the same seed have the same data and batches and are paired. Compared are the steps to "
+        f"{_and(map(percent, CONVERGED_C1))} of a run's final validation accuracy, and the final "
+        "test accuracies, whose equivalence is tested by two one-sided tests. Holm's correction "
+        f"is over {len(effects)} differences.",
+        effects=effects,
+        verdict=found,
+        meaning=" ".join(sentences),
+        figure="toy_claims",
+    )
+
+
+def _meaning_of_steps(steps: Sequence[Effect]) -> str:
+    fewer, more = (_named(steps, sign).replace("steps to ", "") for sign in (1, -1))
+    ours, theirs = f"the NumPy MLP needs fewer steps to {more}", "PyTorch's MLP needs fewer steps"
+    return {
+        SUPPORTED: f"{theirs} to every threshold.",
+        CONTRADICTED: f"PyTorch's MLP needs significantly fewer steps to no threshold; {ours}.",
+        CONDITIONAL: f"{theirs} to {fewer}; {ours}.",
+        INCONCLUSIVE: f"{theirs} to {fewer}; no other difference in steps is significant."
+        if fewer
+        else "No difference in steps is significant.",
+    }[verdict(steps)]
+
+
+def _meaning_of_accuracies(same: Sequence[str]) -> str:
+    within, unsure = f"within {SAME_ACCURACY:g}", [name for name in SETS if name not in same]
+    shown = f"The final test accuracies are equivalent {within} on {_and(same)}"
+    if same and unsure:
+        return f"{shown}; on {_and(unsure)} this is not shown."
+    return f"{shown}." if same else f"Equal final test accuracies, {within}, are not shown."
+
+
+def _meaning_of_equal_start(
+    steps: Sequence[Effect], steps_apart: int, loss_apart: float, between: float
+) -> str:
+    apart = (
+        "With NumPy's initial weights and the same batches, PyTorch's MLP differs from the NumPy "
+        f"MLP by {steps_apart:,} steps and {loss_apart:.1g} in validation loss at most"
+    )
+    if steps_apart > between:
+        return f"{apart}: the initialisation is not all that makes a difference."
+    differ = ", the initialisation does" if any(effect.sign for effect in steps) else ""
+    return f"{apart}: the library makes no difference{differ}."
+
+
+def circles_harder(records: Records) -> Claim:
+    """Claim C2: circles of both factors against moons, at the same Bayes accuracy."""
+    moons = [records[f"mlp_{model}_moons_original"] for model in MODELS]
+    circles = {
+        factor: [records[f"mlp_{model}_circles_{kind}"] for model in MODELS]
+        for factor, kind in FACTORS.items()
+    }
+    effects = _difficulties(circles, moons)
+    alone = [
+        _difficulties({factor: nets[i : i + 1] for factor, nets in circles.items()}, [group])
+        for i, group in enumerate(moons)
+    ]
+    sets = [
+        f"circles of factor {factor} with noise {nets[0].config['noise']:g} "
+        f"({bayes_accuracy_of(nets[0].config):.4f})"
+        for factor, nets in circles.items()
+    ]
+    return Claim(
+        number="C2",
+        text="Circles are harder to learn than moons.",
+        design=f"Sets of the same Bayes accuracy: {', '.join(sets)} and moons with noise "
+        f"{DEFAULT_NOISE['moons']:g} ({bayes_accuracy_of(moons[0].config):.4f}). Recipe original, "
+        f"{seeds_of(moons[0])}; a seed counts with the mean of its NumPy and its PyTorch MLP. "
+        f"Compared are the steps to {_and(map(percent, CONVERGED_C2))} of a run's final "
+        "validation accuracy, and the Bayes accuracy minus the final test accuracy. Welch's test "
+        f"with Holm's correction over {len(effects)} differences.",
+        effects=effects,
+        verdict=verdict(effects),
+        meaning=_meaning_of_difficulties(effects, alone),
+        figure="toy_difficulty",
+    )
+
+
+def _difficulties(circles: dict[str, list[Group]], moons: list[Group]) -> tuple[Effect, ...]:
+    """Circles against moons by each measure; a seed counts with the mean of its nets."""
+    effects, names = [], ("circles", "moons")
+
+    def gaps(nets: list[Group]) -> np.ndarray:
+        return bayes_accuracy_of(nets[0].config) - np.mean([g.accuracies for g in nets], 0)
+
+    for factor, nets in circles.items():
+        for share in CONVERGED_C2:
+            both = (
+                np.mean([steps_of(group, share) for group in each], 0) for each in (nets, moons)
+            )
+            what = f"steps to {percent(share)} (factor {factor})"
+            effects.append(welch(what, names, *both, 1))
+        what = f"final gap to the Bayes accuracy (factor {factor})"
+        effects.append(welch(what, names, gaps(nets), gaps(moons)))
+    return holm(effects)
+
+
+def _meaning_of_difficulties(effects: Sequence[Effect], alone: Sequence[Sequence[Effect]]) -> str:
+    """What effects mean over both nets, and whether those of each net alone agree."""
+    circles, moons = _named(effects, 1), _named(effects, -1)
+    # (factors, measures); the first measures are the thresholds, the last is the final gap
+    signs = np.reshape([effect.sign for effect in effects], (len(FACTORS), -1))
+    sentences = [
+        {
+            SUPPORTED: "Circles are harder by every measure and with both factors.",
+            CONTRADICTED: f"Circles are significantly harder by no measure; moons are by {moons}.",
+            CONDITIONAL: f"Circles are harder by {circles}; moons are harder by {moons}.",
+            INCONCLUSIVE: f"Circles are harder by {circles}; no other difference is significant."
+            if circles
+            else "No difference is significant.",
+        }[verdict(effects)]
+    ]
+    depends = [
+        name
+        for name, axis in (("measure", 1), ("factor", 0))
+        if (signs.max(axis) - signs.min(axis) == 2).any()
+    ]
+    if depends:
+        on = " and the ".join(depends)
+        sentences.append(f"Which set is harder depends on the {on}.")
+    if ((signs[:, 0] == 1) & (signs[:, len(CONVERGED_C2) - 1] == -1)).any():
+        sentences.append(
+            "A likely reason: a straight line, which is learnt first, already classifies most "
+            "points of moons correctly, but far fewer of circles; the bends of moons come last."
+        )
+    opposite = [e.what for e, *two in zip(effects, *alone, strict=True)
+                if {each.sign for each in two} >= {1, -1}]  # fmt: skip
+    sentences.append(
+        f"The NumPy and the PyTorch MLP have significant differences of opposite sign in "
+        f"{_and(opposite)}."
+        if opposite
+        else "No difference that is significant for one of the two nets is reversed for the other."
+    )
+    return " ".join(sentences)
+
+
+def _named(effects: Iterable[Effect], sign: int) -> str:
+    """What was measured where the difference has this sign; empty if nowhere."""
+    return _and(effect.what for effect in effects if effect.sign == sign)
+
+
+def _and(items: Iterable[str]) -> str:
+    *most, last = [*items] or [""]
+    return f"{', '.join(most)} and {last}" if most else last

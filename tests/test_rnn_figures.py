@@ -1,0 +1,602 @@
+"""Figures and claims of the recurrent nets, from made-up records; the measure of palindromes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.text import Text
+
+from data.palindromes import PalindromeBatches
+from figures.experiments import (
+    EXPERIMENTS,
+    FEW,
+    FIVE_DIGITS,
+    MANY,
+    RNN_HIDDEN,
+    RNN_HIDDEN_NEW,
+    RNN_HIDDEN_OLD,
+    RNN_LENGTHS,
+    RNN_LIMITS,
+    RNN_LONGER,
+    Experiment,
+    Group,
+)
+from figures.measurements import (
+    MEASURES,
+    all_palindromes,
+    measure_palindromes,
+    n_distinct,
+    read_palindromes,
+)
+from figures.rnn import (
+    KINDS,
+    accuracies,
+    first_steps,
+    first_steps_text,
+    hidden_sizes,
+    lengths,
+    lengths_text,
+    limits,
+    longer_lengths,
+)
+from figures.rnn_claims import (
+    five_digits,
+    gradients,
+    hidden_state,
+    longer,
+    scientific,
+)
+from part3_rnn import train
+from part3_rnn.model import initial_net
+from training import UsageError
+from training.plotting import Figure, style
+from training.runs import RunRecord, load_best, read_run, save_checkpoint
+
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+
+
+# --- Made-up records ------------------------------------------------------------------------------
+
+
+@cache
+def flags_of(text: str) -> dict:
+    return vars(train.parse(text.split()))
+
+
+def made_up_run(
+    experiment: Experiment, seed: int, few: float, many: float, folder: Path = Path()
+) -> RunRecord:
+    """A run with an accuracy after FEW steps, and one after all of them."""
+    config = dict(flags_of(experiment.flags)) | {"seed": seed}
+    last = config["train_steps"]
+    steps = np.array([0, FEW, last] if last > FEW else [0, last / 2, last])
+    accuracy = np.array([0.1, few, many])
+    history = {"step": steps, "val_loss": np.array([3.0, 2.0, 1.0])}
+    for split in ("train", "test"):
+        history |= {f"{split}_accuracy": accuracy, f"{split}_loss": 1.1 - accuracy}
+    return RunRecord(folder, config, history, {"test_accuracy": many, "best_step": last})
+
+
+def made_up_group(
+    experiment: Experiment, few: Sequence[float], many: Sequence[float], folder: Path = Path()
+) -> Group:
+    """A seed for each accuracy; a run's folder is `folder`/GROUP/seedN."""
+    runs = [
+        made_up_run(experiment, i, *each, folder / experiment.group / f"seed{i}")
+        for i, each in enumerate(zip(few, many, strict=True))
+    ]
+    return Group(experiment, runs)
+
+
+def of_ten(solved: int, failed: float = 0.4) -> list[float]:
+    """The accuracies of ten seeds of which some solve the task."""
+    return [1.0] * solved + [failed] * (10 - solved)
+
+
+def write_memory(group: Group, before: float, after: Sequence[float] | float) -> None:
+    """Measures: the gradient at the first of three steps, relative to the last."""
+    afters = np.broadcast_to(after, len(group.runs))
+    for run, trained in zip(group.runs, afters, strict=True):
+        run.path.mkdir(parents=True)
+        T = run.config["input_length"]
+        rows = [f"{t},{before if t == 1 else 1},{trained if t == 1 else 1},0.5,0.5"
+                for t in range(1, T + 1)]  # fmt: skip
+        header = "step,initial_gradient,trained_gradient,initial_share,trained_share"
+        (run.path / "memory.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+# --- C6 -------------------------------------------------------------------------------------------
+
+
+def write_palindromes(folder: Path, wrong: Sequence[int], seen: int = 1000) -> dict[str, Group]:
+    group = made_up_group(EXPERIMENTS["rnn_T5_original"], of_ten(10), of_ten(10), folder)
+    for run, each in zip(group.runs, wrong, strict=True):
+        run.path.mkdir(parents=True)
+        text = f"step,palindromes,seen,wrong\n0,1000,0,900\n2000,1000,{seen},{each}\n"
+        (run.path / "palindromes.csv").write_text(text)
+    return {"rnn_T5_original": group}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "verdict", "says"),
+    [
+        ([0] * 10, "supported", "The net learns five digits: 10 of 10 seeds solve it, and 0 of"),
+        ([10] * 9 + [11], "supported", "9 of 10 seeds solve it, and 101 of all 10,000 answers"),
+        ([11] * 2 + [0] * 8, "inconclusive", "The seeds do not decide"),
+        ([11] * 9 + [0], "contradicted", "The net does not learn five digits: 1 of 10 seeds"),
+    ],
+)
+def test_five_digits(wrong, verdict, says, tmp_path):
+    claim = five_digits(write_palindromes(tmp_path, wrong))
+    assert (claim.number, claim.verdict) == ("C6", verdict)
+    assert says in claim.meaning
+    assert "only 1,000 palindromes of this length, and training had shown each net every one" in (
+        claim.meaning
+    )
+    (effect,) = claim.effects
+    assert effect.values == (900, np.mean(wrong))
+    assert "at least 99% are right" in claim.design
+
+
+def test_five_digits_says_how_many_were_seen(tmp_path):
+    claim = five_digits(write_palindromes(tmp_path / "most", [0] * 10, seen=987))
+    assert "training had shown each net 987 of them, so this measures how well" in claim.meaning
+    claim = five_digits(write_palindromes(tmp_path / "few", [0] * 10, seen=400))
+    assert "training had shown each net 400 of them." in claim.meaning
+
+
+# --- C7 -------------------------------------------------------------------------------------------
+
+
+def longer_records(solved: Callable[[float, int, int], int]) -> dict[str, Group]:
+    """`solved(scale, T, steps)` of ten seeds."""
+    records = {}
+    for experiment in RNN_LONGER:
+        config = made_up_run(experiment, 0, 0, 0).config
+        scale, T = config["input_scale"], config["input_length"]
+        both = (of_ten(solved(scale, T, steps)) for steps in (FEW, MANY))
+        records[experiment.group] = made_up_group(experiment, *both)
+    return records
+
+
+def test_longer_is_supported_and_tells_where_it_falls():
+    def solved(scale: float, T: int, steps: int) -> int:
+        longest = {(1, FEW): 5, (1, MANY): 15}.get((scale, steps), 20)
+        return 10 * (longest >= T)
+
+    claim = longer(longer_records(solved))
+    assert (claim.number, claim.verdict) == ("C7", "supported")
+    assert "In every setting fewer seeds solve the long" in claim.meaning
+    assert "T = 5 (input scale 1, 1,000 steps); T = 15 (input scale 1, 5,000 steps)" in (
+        claim.meaning
+    )
+    assert "T = 20 (input scale 0.316, 1,000 steps)" in claim.meaning
+    assert "how far it gets depends on" in claim.meaning
+    assert [effect.values for effect in claim.effects] == [(1, 0)] * 4
+    assert "short (T = 5) 1.00, long (T = 30) 0.00" in claim.measured
+
+
+def test_longer_says_if_the_setting_changes_nothing():
+    claim = longer(longer_records(lambda scale, T, steps: 10 if T <= 10 else 0))
+    assert "how far it gets does not depend on" in claim.meaning
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "slow", "verdict", "says"),
+    [
+        (10, 0, 10, "conditional", "with input scale 1, 5,000 steps; input scale 0.316, 5,000"),
+        (10, 10, 10, "contradicted", "In no setting is a fall"),
+        (0, 10, 10, "contradicted", "In no setting is a fall"),
+        (10, 7, 7, "inconclusive", "The seeds do not decide"),
+        (0, 0, 0, "inconclusive", "none (input scale 1, 1,000 steps)"),
+    ],
+)
+def test_longer_the_other_ways(short, long, slow, verdict, says):
+    """`slow`: seeds that solve T = 30 after few steps."""
+    found = {5: short, 30: long}
+    claim = longer(
+        longer_records(lambda _, T, steps: slow if (T, steps) == (30, FEW) else found.get(T, 0))
+    )
+    assert claim.verdict == verdict
+    assert says in claim.meaning
+    for sentence in ("In every setting", "In no setting is a fall", "The seeds do not decide"):
+        right = {"In every setting": "supported", "In no setting is a fall": "contradicted"}
+        assert (sentence in claim.meaning) == (verdict == right.get(sentence, "inconclusive"))
+
+
+def test_longer_corrects_for_judging_four_settings():
+    # Fisher's test alone: p = 0.033 for 10 against 5 of 10 seeds.
+    def solved(scale: float, T: int, steps: int) -> int:
+        return 5 if (scale, T, steps) == (1, 30, FEW) else 10
+
+    claim = longer(longer_records(solved))
+    assert min(effect.p for effect in claim.effects) > 0.05
+    assert claim.verdict == "inconclusive"
+
+
+# --- C8 -------------------------------------------------------------------------------------------
+
+VANISHED, THERE = 1e-6, 1.0
+
+
+def limits_records(
+    folder: Path,
+    solved: Sequence[int],
+    before: Sequence[float] = (VANISHED, THERE),
+    after: Sequence[float] = (VANISHED, 1e-4, 1e-5, 2.0, 1e-7),
+    bistable: tuple[int, float] = (10, 1e-20),
+) -> dict[str, Group]:
+    """Groups in the order of KINDS: `solved` of ten seeds each; initial and trained gradients."""
+    initial = (*before, *before, bistable[1])
+    records = {}
+    for experiment, n, first, last in zip(
+        RNN_LIMITS, (*solved, bistable[0]), initial, after, strict=True
+    ):
+        records[experiment.group] = made_up_group(experiment, of_ten(0), of_ten(n), folder)
+        write_memory(records[experiment.group], first, last)
+    return records
+
+
+@pytest.mark.parametrize(
+    ("solved", "verdict", "says"),
+    [
+        ((0, 10, 0, 10), "supported", "Small inputs alone raise the share: 10 of 10 seeds"),
+        ((0, 3, 0, 10), "conditional", "only together with small steps: with both 10 of 10"),
+        ((0, 0, 0, 0), "contradicted", "restore the gradient and do not raise the share: 0 of"),
+        ((0, 4, 0, 0), "inconclusive", "The seeds do not decide whether that raises the share"),
+        ((0, 0, 10, 10), "inconclusive", "Small steps alone raise the share too (10 of 10 seeds"),
+        ((6, 10, 0, 0), "inconclusive", "6 of 10 seeds (mean accuracy 0.76) of the original"),
+    ],
+)
+def test_gradients(solved, verdict, says, tmp_path):
+    claim = gradients(limits_records(tmp_path, solved))
+    assert (claim.number, claim.verdict) == ("C8", verdict)
+    assert says in claim.meaning
+    assert f"is 1.0 {TIMES} 10⁻⁶ in the original and 1 with small inputs" in claim.meaning
+    assert [effect.values for effect in claim.effects] == [
+        (n / 10, solved[0] / 10) for n in solved[1:]
+    ]
+    assert [effect.names[0] for effect in claim.effects] == list(KINDS[1:4])
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        ((0.11, 1.0), "The original's gradient does not vanish"),
+        ((1e-6, 0.09), "Small inputs do not restore the gradient"),
+    ],
+)
+def test_gradients_that_test_nothing_decide_nothing(before, says, tmp_path):
+    claim = gradients(limits_records(tmp_path, (0, 10, 0, 10), before))
+    assert claim.verdict == "inconclusive"
+    assert says in claim.meaning
+
+
+def test_gradients_say_whether_larger_steps_lose_the_gradient_again(tmp_path):
+    conditional = (0, 0, 0, 10)
+    claim = gradients(limits_records(tmp_path / "a", conditional))
+    found = f"After training the gradient is 1.0 {TIMES} 10⁻⁴ with small inputs alone and 2 with"
+    assert f"{found} both: the larger steps lose it again." in claim.meaning
+    kept = (VANISHED, 0.5, 1e-5, 2.0, 1e-7)
+    claim = gradients(limits_records(tmp_path / "b", conditional, after=kept))
+    assert "is 0.5 with small inputs alone and 2 with both. " in claim.meaning
+
+
+def test_the_bistable_initialisation_is_no_counter_example_only_if_it_could_be_one(tmp_path):
+    solved = (0, 10, 0, 10)
+    claim = gradients(limits_records(tmp_path / "a", solved))
+    assert "That is no counter-example" in claim.meaning
+    for name, bistable in (("b", (5, 1e-20)), ("c", (10, 0.5))):
+        claim = gradients(limits_records(tmp_path / name, solved, bistable=bistable))
+        assert "counter-example" not in claim.meaning
+        assert f"{bistable[0]} of 10 seeds" in claim.meaning
+        assert f"it has a gradient of {scientific(bistable[1])}" in claim.meaning
+
+
+def test_rank_correlation_is_over_the_runs_without_the_bistable_initialisation(tmp_path):
+    def claim(name: str, after: Sequence[float]) -> str:
+        return gradients(limits_records(tmp_path / name, (0, 10, 0, 10), after=after)).meaning
+
+    with_gradient, without = (1e-6, 2.0, 1e-6, 2.0, 1e-9), (2.0, 1e-6, 2.0, 1e-6, 9.0)
+    what = "Over the 40 runs of the original and the three changes the rank correlation"
+    assert f"{what} of gradient after training and accuracy is 1.00 (p" in claim("a", with_gradient)
+    assert f"accuracy is {MINUS}1.00 (p" in claim("b", without)
+    assert "there is no rank correlation" in claim("c", (1.0,) * 5)
+
+
+# --- C9 -------------------------------------------------------------------------------------------
+
+
+def hidden_records(
+    experiments: Iterable[Experiment], n_seeds: int, enough: Callable[[str, int, int], float]
+) -> dict[str, Group]:
+    """Nets solve their task with the units that `enough(init, T, steps)` asks for, or more."""
+    records = {}
+    for experiment in experiments:
+        config = made_up_run(experiment, 0, 0, 0).config
+        few, many = (
+            [float(config["num_hidden"] >= enough(config["init"], config["input_length"], steps))]
+            * n_seeds
+            for steps in (FEW, config["train_steps"])
+        )
+        records[experiment.group] = made_up_group(experiment, few, many)
+    return records
+
+
+NEVER = 1000  # units
+
+HIDDEN_CASES = [
+    (lambda init, T, steps: 32, "supported", "Under every initialisation more units"),
+    (lambda init, T, steps: 64 if init == "normal" else 1, "conditional",
+     "Only with the normal initialisation do more units solve what the fewest do not. With the "
+     "bistable initialisation the fewest units are enough"),
+    (lambda init, T, steps: 64 if init == "identity" else 1, "conditional",
+     "Only with the bistable initialisation do more units solve what the fewest do not. With the "
+     "normal initialisation the fewest units are enough"),
+    (lambda init, T, steps: 64 if init == "normal" else NEVER, "conditional",
+     "With the other the seeds do not decide."),
+    (lambda init, T, steps: 1, "contradicted", "Under no initialisation do more units"),
+    (lambda init, T, steps: NEVER, "inconclusive", "The seeds do not decide under any"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("experiments", "n_seeds"), [(RNN_HIDDEN_OLD, 5), (RNN_HIDDEN_NEW, 10)])
+@pytest.mark.parametrize(("enough", "verdict", "says"), HIDDEN_CASES)
+def test_hidden_state(enough, verdict, says, experiments, n_seeds, monkeypatch):
+    monkeypatch.setattr("figures.rnn_claims.RNN_HIDDEN", experiments)
+    claim = hidden_state(hidden_records(experiments, n_seeds, enough))
+    assert (claim.number, claim.verdict) == ("C9", verdict)
+    assert says in claim.meaning
+
+
+def test_hidden_state_names_the_smallest_net_of_each_setting(monkeypatch):
+    monkeypatch.setattr("figures.rnn_claims.RNN_HIDDEN", RNN_HIDDEN_NEW)
+    needed = {("normal", 10, FEW): 64, ("normal", 10, MANY): 8, ("normal", 15, MANY): 256}
+
+    def enough(init: str, T: int, steps: int) -> int:
+        return needed.get((init, T, steps), NEVER if init == "normal" else 4)
+
+    claim = hidden_state(hidden_records(RNN_HIDDEN_NEW, 10, enough))
+    for text in ("64 units (T = 10, normal initialisation, 1,000 steps)",
+                 "8 units (T = 10, normal initialisation, 5,000 steps)",
+                 "none (T = 15, normal initialisation, 1,000 steps)",
+                 "256 units (T = 15, normal initialisation, 5,000 steps)",
+                 "4 units (T = 15, bistable initialisation, 5,000 steps)"):  # fmt: skip
+        assert text in claim.meaning
+    assert claim.verdict == "supported"
+    assert len(claim.effects) == 8
+    assert claim.effects[0].names == ("128 units", "4 units")
+    assert "2 to 256 hidden units, 10 seeds" in claim.design
+
+
+def test_fewer_units_that_solve_more_are_no_bottleneck(monkeypatch):
+    monkeypatch.setattr("figures.rnn_claims.RNN_HIDDEN", RNN_HIDDEN_NEW)
+    records = hidden_records(RNN_HIDDEN_NEW, 10, lambda init, T, steps: 1)
+    for group in ("rnn_inputs1_T10", "rnn_inputs1_T15"):  # 128 units
+        records[group] = made_up_group(EXPERIMENTS[group], of_ten(0), of_ten(0))
+    assert hidden_state(records).verdict == "contradicted"
+
+
+# --- What records say -----------------------------------------------------------------------------
+
+
+def test_the_accuracy_after_few_steps_is_that_of_the_lowest_validation_loss_until_then():
+    group = made_up_group(RNN_LONGER[0], [0.7, 0.8], [0.9, 1.0])
+    assert accuracies(group, MANY).tolist() == [0.9, 1.0]
+    assert accuracies(group, FEW).tolist() == accuracies(group, MANY - 1).tolist() == [0.7, 0.8]
+    group.runs[0].history["val_loss"][1] = 4  # worse than before the first step
+    assert accuracies(group, FEW).tolist() == [0.1, 0.8]
+    assert accuracies(group, FEW - 1).tolist() == [0.1, 0.1]
+
+
+def short_run(run_main, folder: Path, *flags: object) -> RunRecord:
+    flags = ("--num_hidden", 16, "--quiet", "--run_dir", folder, "--eval_freq", 10, *flags)
+    assert run_main(train.main, "train.py", *flags)[0] == 0
+    return read_run(folder)
+
+
+@pytest.fixture
+def few_evaluated(monkeypatch):
+    monkeypatch.setattr(train, "EVALUATED", {"train": 50, "val": 300, "test": 300})
+
+
+def test_a_run_cut_off_is_a_shorter_run(run_main, tmp_path, few_evaluated):
+    long, short = (
+        Group(RNN_LONGER[0], [short_run(run_main, tmp_path / f"{n}", "--train_steps", n)])
+        for n in (40, 20)
+    )
+    assert accuracies(long, 20) == pytest.approx(short.accuracies)
+    assert long.accuracies != pytest.approx(short.accuracies)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1, "1"), (0.0021, "0.0021"), (123, "120"), (3.44e-7, f"3.4 {TIMES} 10⁻⁷"),
+     (2e12, f"2.0 {TIMES} 10¹²")],
+)  # fmt: skip
+def test_numbers_are_written_as_in_print(value, text):
+    assert scientific(value) == text
+
+
+# --- Figures --------------------------------------------------------------------------------------
+
+
+def made_up_figures(folder: Path) -> dict[str, Figure]:
+    """Every figure, from ten made-up seeds of each group."""
+
+    def groups(experiments: Iterable[Experiment]) -> list[Group]:
+        return [made_up_group(each, of_ten(3), of_ten(7), folder) for each in experiments]
+
+    limited = groups(RNN_LIMITS)
+    for group in limited:
+        write_memory(group, 0.5, 0.25)
+    return {
+        "6": first_steps(groups(FIVE_DIGITS)),
+        "7": lengths(groups(RNN_LENGTHS)),
+        "longer": longer_lengths(groups(RNN_LONGER)),
+        "limits": limits(limited),
+        "hidden_sizes": hidden_sizes(groups(RNN_HIDDEN)),
+        "hidden_sizes of all": hidden_sizes(groups(RNN_HIDDEN_NEW)),
+    }
+
+
+def test_figures_are_drawn_from_short_runs_of_one_seed_too(tmp_path):
+    quick: list[list[Group]] = []
+    for experiments in (FIVE_DIGITS, RNN_LENGTHS, RNN_LONGER, RNN_LIMITS, RNN_HIDDEN):
+        short = [each.shortened() for each in experiments if each.quick]
+        quick.append([made_up_group(each, [0.1], [0.2], tmp_path) for each in short])
+    for group in quick[3]:
+        write_memory(group, 0.5, 0.25)
+    draws = (first_steps, lengths, longer_lengths, limits, hidden_sizes)
+    with style():
+        for draw, groups in zip(draws, quick, strict=True):
+            draw(groups).draw_without_rendering()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> dict[str, Figure]:
+    with style():
+        figures = made_up_figures(tmp_path_factory.mktemp("drawn"))
+        for figure in figures.values():
+            figure.draw_without_rendering()
+    return figures
+
+
+def test_text_is_large_enough_in_print_and_inside_the_figure(drawn):
+    printed = 6.5  # inches, the width of a page's text
+    for name, figure in drawn.items():
+        whole, scale = figure.bbox, min(1, printed / figure.get_figwidth())
+        for text in (t for t in figure.findobj(Text) if t.get_text() and t.get_visible()):
+            assert text.get_fontsize() * scale >= 7, (name, text.get_text())
+            if text.axes and text in (
+                text.axes.title,
+                text.axes.xaxis.label,
+                text.axes.yaxis.label,
+            ):
+                box = text.get_window_extent()
+                assert box.x0 >= whole.x0 - 1, (name, text.get_text())
+                assert box.x1 <= whole.x1 + 1, (name, text.get_text())
+            assert "_" not in text.get_text(), (name, text.get_text())
+
+
+def test_lines_differ_in_line_style_or_marker(drawn):
+    for name, figure in drawn.items():
+        for axes in figure.axes:
+            lines = [each for each in axes.lines if not each.get_label().startswith("_")]
+            lines += [each.lines[0] for each in axes.containers if hasattr(each, "lines")]
+            styles = [(str(e._unscaled_dash_pattern), e.get_marker()) for e in lines]
+            assert len(set(styles)) == len(styles), name
+
+
+def test_figure_7_says_how_many_steps_each_net_had_and_how_many_seeds_solve_it(drawn):
+    top, bottom = drawn["7"].axes
+    labels = [label.get_text() for label in top.get_yticklabels()]
+    assert "vanilla RNN, input scale 1\n5,000 steps" in labels
+    assert "LSTM\n500 steps" in labels
+    assert "vanilla RNN, bistable (hand-designed)\n60 to 1,000 steps" in labels
+    assert {text.get_text() for text in top.texts} == {"7/10"}
+    assert len(top.texts) == len(RNN_LENGTHS)
+    assert len(bottom.containers) == len(labels)
+    ends = [line.lines[0].get_ydata() for line in bottom.containers]
+    assert all(np.allclose(y, 0.82) for y in ends)
+
+
+def test_the_text_of_figure_7_ranks_nets_only_if_they_had_the_same_steps():
+    def text(experiments: Iterable[Experiment]) -> str:
+        return lengths_text([made_up_group(e, of_ten(10), of_ten(10)) for e in experiments])
+
+    assert "All nets had the same number of steps at most." in text(RNN_LONGER)
+    assert "vanilla RNN, input scale 1 (5,000 steps): T = 50;" in text(RNN_LONGER)
+    assert "does not rank them" in text(RNN_LENGTHS)
+    none = lengths_text([made_up_group(RNN_LONGER[0], of_ten(0), of_ten(0))])
+    assert "vanilla RNN, input scale 1 (5,000 steps): none" in none
+
+
+def test_shares_are_drawn_after_few_and_all_steps(drawn):
+    few, many = (axes.containers[0].lines[0].get_ydata() for axes in drawn["longer"].axes)
+    assert set(few) == {0.3}
+    assert set(many) == {0.7}
+
+
+def test_figure_6_tells_when_every_seed_has_solved_it():
+    group = made_up_group(FIVE_DIGITS[0], of_ten(10), of_ten(10))
+    rest = made_up_group(FIVE_DIGITS[1], of_ten(10), of_ten(10))
+    step = "step 15: every seed\nis at 0.99 or above"
+    assert step in [text.get_text() for text in first_steps([group, rest]).axes[0].texts]
+    assert "after 15 steps all of them are at 0.99 or above" in first_steps_text([group, rest])
+    group = made_up_group(FIVE_DIGITS[0], of_ten(9), of_ten(9, failed=0.5))
+    assert not first_steps([group, rest]).axes[0].texts
+    text = first_steps_text([group, rest])
+    assert "lowest test accuracy of 10 seeds is 0.5000; not all of them reach 0.99" in text
+
+
+# --- The measure of palindromes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("length", "n"), [(1, 10), (2, 100), (3, 100), (5, 1000), (6, 10_000)])
+def test_all_palindromes_are_there_once(length, n):
+    x, y = all_palindromes(length)
+    assert len(x) == len(x.unique(dim=0)) == n
+    whole = torch.cat([x, y[:, None]], 1)
+    assert torch.equal(whole, whole.flip(1))
+
+
+def test_too_many_palindromes_are_refused():
+    with pytest.raises(UsageError, match="T = 10"):
+        all_palindromes(10)
+
+
+def test_palindromes_in_the_first_batches_are_counted():
+    batches = PalindromeBatches(3, 7, 5)
+    held: set[tuple[int, ...]] = set()
+    for i, (x, _) in enumerate(batches.epoch(0)):
+        assert n_distinct(batches, i) == len(held)
+        held |= set(map(tuple, x.tolist()))
+        if i == 20:
+            break
+    few = PalindromeBatches(2, 1, 0)  # of 100, over the end of an epoch
+    assert n_distinct(few, 1500) == 100
+
+
+def test_palindromes_of_a_trained_net(run_main, tmp_path, few_evaluated):
+    flags = ("--input_length", 3, "--train_steps", 30, "--seed", 4, "--batch_size", 3)
+    run = short_run(run_main, tmp_path / "run", *flags)
+    assert MEASURES["palindromes.csv"] is measure_palindromes
+    (tmp_path / "palindromes.csv").write_text(measure_palindromes(run, data_dir=None))
+    initial, kept = read_palindromes(tmp_path)
+    assert initial["step"] == initial["seen"] == 0
+    assert kept["step"] == run.result["best_step"] == 30
+    assert initial["palindromes"] == kept["palindromes"] == 100
+    assert 0 < kept["seen"] <= 90
+    x, y = all_palindromes(3)
+    trained = initial_net(run.config)
+    load_best(trained, run)
+    for row, net in ((initial, initial_net(run.config)), (kept, trained)):
+        assert row["wrong"] == sum(
+            int(net(x[i : i + 1]).argmax()) != int(y[i]) for i in range(len(x))
+        )
+    assert initial["wrong"] != kept["wrong"]
+
+
+def test_palindromes_are_measured_with_the_kept_weights(run_main, tmp_path, few_evaluated):
+    flags = ("--input_length", 1, "--train_steps", 20, "--seed", 1)
+    run = short_run(run_main, tmp_path / "run", *flags)
+    net = initial_net(run.config)
+    with torch.no_grad():
+        net.W_xh.zero_()
+        net.W_hy.zero_()
+        net.b_y.copy_(torch.eye(10)[7])  # says 7 to all
+    save_checkpoint(run.checkpoint, {"best": net.state_dict()})
+    assert measure_palindromes(run).splitlines()[-1].endswith(",10,10,9")
+
+
+@pytest.mark.parametrize("text", ["", "step,palindromes\n1,2\n", "step,palindromes,seen,wrong\n"])
+def test_broken_palindromes_are_named(text, tmp_path):
+    with pytest.raises(UsageError, match=r"palindromes\.csv"):
+        read_palindromes(tmp_path)
+    (tmp_path / "palindromes.csv").write_text(text)
+    with pytest.raises(UsageError, match=r"palindromes\.csv"):
+        read_palindromes(tmp_path)
