@@ -503,6 +503,7 @@ def test_overwriting_removes_the_figures_of_the_earlier_run(run_main, tmp_path):
     flags = (*SHORT, "--run_dir", tmp_path / "run")
     run_main(train.main, "train.py", *flags)
     run_main(plot.main, "plot.py", tmp_path / "run")
+    (tmp_path / "run" / "boundary.gif").touch()
     assert (tmp_path / "run" / "curves.png").exists()
     run_main(train.main, "train.py", *flags, "--overwrite")
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [

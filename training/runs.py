@@ -90,10 +90,8 @@ class RunFolder:
             self._lock = _lock(path)
             self._check_contents(resume=resume, overwrite=overwrite)
             for file in path.iterdir():
-                earlier = file.name in (RESULT, HISTORY, *CHECKPOINTS) or file.suffix in (
-                    ".png",
-                    ".pdf",
-                )
+                figure = file.suffix in (".png", ".pdf", ".gif")
+                earlier = figure or file.name in (RESULT, HISTORY, *CHECKPOINTS)
                 if file.suffix == TEMPORARY or (overwrite and earlier):
                     file.unlink()
         except (OSError, ValueError) as error:  # a ValueError: UsageError, or a zero byte in a name

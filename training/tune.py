@@ -58,7 +58,7 @@ def table(flags: Sequence[str], trials: Sequence[Trial]) -> str:
     rows = []
     for trial in sorted(trials, key=lambda trial: trial.mean("val_loss")):
         accuracies = [run.result["val_accuracy"] for run in trial.runs]
-        cells = [f"{trial.mean('val_loss'):.4f}", f"{trial.mean('val_accuracy'):.4f}"]
+        cells = [f"{trial.mean('val_loss'):.4g}", f"{trial.mean('val_accuracy'):.4f}"]
         cells += [f"{end(accuracies):.4f}" for end in (min, max)]
         cells += [f"{trial.mean('epochs'):.0f}", f"{trial.mean('seconds'):.0f}"]
         rows.append((*trial.values, *cells))
