@@ -52,45 +52,20 @@ def _generate(
     return make_circles(n_samples, factor=factor, **options)
 
 
-@functools.lru_cache(maxsize=16)  # takes seconds, and is needed many times
-def bayes_accuracy(
-    name: str, noise: float, *, factor: float | None = None, n_samples: int = 100_000,
-    n_points: int = 300, seed: int = 0,
-) -> float:  # fmt: skip
-    """Estimate the Bayes accuracy, that of the classifier which uses the true class densities.
-
-    A class is a curve plus Gaussian noise, so its density at x is the mean over the curve of
-    exp(-|x - c|^2 / (2 noise^2)), up to a factor that both classes share (Bayes decision rule,
-    Bishop, Pattern Recognition and Machine Learning, 1.5.1). The classifier is evaluated on
-    `n_samples` new points; the standard error is sqrt(p (1 - p) / n_samples), below 0.0007.
-    """
-    from scipy.spatial.distance import cdist
-
-    points, labels = make_toy(name, seed=seed, n_samples=n_samples, noise=noise, factor=factor)
-    if noise == 0:
-        return 1.0
-    curves = np.split(_generate(name, 2 * n_points, factor, shuffle=False)[0], 2)  # without noise
-    correct = 0
-    for chunk in np.array_split(np.arange(n_samples), max(1, n_samples // 2000)):
-        squared_distances = np.stack([cdist(points[chunk], c, "sqeuclidean") for c in curves])
-        # Minus the nearest, a factor that both densities share: with little noise they underflow.
-        nearest = squared_distances.min((0, 2))[:, None]
-        densities = np.exp((nearest - squared_distances) / (2 * noise**2)).mean(2)
-        correct += int(((densities[1] > densities[0]) == labels[chunk]).sum())
-    return correct / n_samples
-
-
 @functools.lru_cache(maxsize=16)
-def integrated_bayes_accuracy(name: str, noise: float, *, factor: float | None = None) -> float:
-    """The Bayes accuracy by numerical integration, to four decimals, for a noise of 0.01 or more.
+def bayes_accuracy(name: str, noise: float, *, factor: float | None = None) -> float:
+    """The Bayes accuracy by numerical integration, to four decimals.
 
-    It is half the integral of the larger one of the two class densities, those of `bayes_accuracy`,
-    over the plane. A density is a mean over the curve of exp(-(x - c_x)^2 / (2 noise^2)) times the
-    same in y: on a grid, a product of two matrices.
+    It is that of the classifier which uses the true class densities (Bayes decision rule, Bishop,
+    Pattern Recognition and Machine Learning, 1.5.1): half the integral of the larger of the two. A
+    class is a curve plus Gaussian noise, so its density is a mean over the curve of
+    exp(-(x - c_x)^2 / (2 noise^2)) times the same in y: on a grid, a product of two matrices.
 
     Raises:
-        ValueError: the noise is too small for the grid.
+        ValueError: the noise is not 0, and too small for the grid.
     """
+    if noise == 0:
+        return 1.0
     if noise < 0.01:
         raise ValueError(f"a noise of {noise} is below 0.01")
     curves = np.split(_generate(name, DEFAULT_SAMPLES, factor, shuffle=False)[0], 2)

@@ -118,8 +118,8 @@ def figures() -> dict[str, ReportFigure]:
             f"{CNN_IMAGES:,}.", images.shifts,
             [mlp, cnn, *(each for each in short if each.measures)]),
         "6": ReportFigure(
-            3, "The vanilla RNN on palindromes with recipe original, T = 5: the first steps and all "
-            f"steps. {LINES}; dotted: chance.", rnn.first_steps, experiments.FIVE_DIGITS,
+            3, "The vanilla RNN on palindromes with recipe original, T = 5: the first steps and "
+            f"all steps. {LINES}; dotted: chance.", rnn.first_steps, experiments.FIVE_DIGITS,
             rnn.first_steps_text),
         "7": ReportFigure(
             3, "How many seeds solve the task, and the test accuracy, against the number of digits "

@@ -39,10 +39,8 @@ def accuracies(group: Group, steps: int) -> np.ndarray:
     """The test accuracy of each seed, had its run ended after so many steps.
 
     It is that of the evaluation with the lowest validation loss up to then: the weights that a run
-    keeps. The learning rate must be constant, if the runs were longer.
+    keeps. If the runs were longer, their learning rate must be constant.
     """
-    if steps >= group.config["train_steps"]:
-        return group.accuracies
     reached = []
     for history in (run.history for run in group.runs):
         losses = np.where(history["step"] <= steps, history["val_loss"], np.inf)
@@ -113,9 +111,9 @@ def draw_shares(axes: Axes, lines: Lines, flag: str) -> None:
             color=colour, markerfacecolor="white", markersize=4, elinewidth=0.7, label=label,
         )  # fmt: skip
     ticks: list[int] = []
-    for at in sorted({g.config[flag] for points in lines.values() for g, _ in points})[::-1]:
-        if not ticks or ticks[-1] / at >= CLOSE:
-            ticks.append(at)
+    for tick in sorted({g.config[flag] for points in lines.values() for g, _ in points})[::-1]:
+        if not ticks or ticks[-1] / tick >= CLOSE:
+            ticks.append(tick)
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
     axes.minorticks_off()

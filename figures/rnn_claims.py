@@ -124,15 +124,17 @@ def longer(records: Records) -> Claim:
     }
     limit = ("; ".join(f"{'T = ' + str(T) if T else 'none'} ({setting})"
                        for T, setting in zip(longest, settings, strict=True)))  # fmt: skip
-    depends = "does not depend" if len(set(longest)) == 1 else "depends"
+    table = np.reshape(longest, (len(scales), -1))  # (scales, numbers of steps)
+    causes = {"input scale": np.ptp(table, 0).any(), "number of steps": np.ptp(table, 1).any()}
+    depends = " and ".join(cause for cause, counts in causes.items() if counts)
+    depends = f"depends on {depends}" if depends else "depends on neither of the two"
     return Claim(
         "C7", "Accuracy falls as the palindromes get longer.",
-        f"Vanilla RNN, {seeds_of(group)}, {len(scales)} input scales (standard deviation of "
-        f"W_xh). A seed has solved a length if its accuracy is at least {SOLVED:g}.",
+        f"Vanilla RNN, {seeds_of(group)}, {len(scales)} input scales (standard deviations of "
+        f"the input weights). A seed has solved a length if its accuracy is at least {SOLVED:g}.",
         effects, verdict,
-        f"{found[verdict]} Of the lengths tried, the longest that most seeds solve: {limit}. So "
-        f"how far it gets {depends} on input scale and number of steps, which the original leaves "
-        "open.",
+        f"{found[verdict]} Of the lengths tried, the longest that most seeds solve: {limit}. The "
+        f"original leaves input scale and number of steps open; how far it gets {depends}.",
         "longer",
     )  # fmt: skip
 
@@ -284,17 +286,19 @@ def hidden_state(records: Records) -> Claim:
         verdict = SUPPORTED if len(shown) == len(inits) else CONDITIONAL
     else:
         verdict = CONTRADICTED if len(absent) == len(inits) else INCONCLUSIVE
+    others = "With the other the seeds do not decide."
+    if absent:
+        others = f"With the {' and the '.join(absent)} the fewest units are enough."
     found = {
         SUPPORTED: "Under every initialisation more units solve what the fewest do not, so the "
         "size of the hidden state limits what is learnt.",
         CONDITIONAL: f"Only with the {' and the '.join(shown)} do more units solve what the fewest "
-        "do not. "
-        + (f"With the {' and the '.join(absent)} the fewest units are enough: the size of the "
-           "hidden state is not what limits the net, but what training makes of it."
-           if absent else "With the other the seeds do not decide."),
+        f"do not. {others}",
         CONTRADICTED: "Under no initialisation do more units solve what the fewest do not.",
-        INCONCLUSIVE: "The seeds do not decide under any initialisation.",
-    }  # fmt: skip
+        INCONCLUSIVE: f"{others} With the other the seeds do not decide."
+        if absent
+        else "The seeds do not decide under any initialisation.",
+    }
     units = sorted({n for sizes in nets.values() for n in sizes})
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from data import load_dataset
-from data.toy import DEFAULT_NOISE, integrated_bayes_accuracy
+from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures.claims import CONVERGED_C1
 from figures.effects import CONFIDENCE
 from figures.experiments import MODELS, THIRTY, Group, seeds_of
@@ -42,7 +42,7 @@ def bayes_accuracy_of(config: dict) -> float:
     """The Bayes accuracy on the toy set of a run."""
     dataset, noise = config["dataset"], config["noise"]
     noise = DEFAULT_NOISE[dataset] if noise is None else noise
-    return integrated_bayes_accuracy(dataset, noise, factor=config.get("factor"))
+    return bayes_accuracy(dataset, noise, factor=config.get("factor"))
 
 
 def steps_to_reach(run: RunRecord, share: float) -> int:
@@ -89,9 +89,7 @@ def _draw_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str])
 
 def toy_sets_discussion(groups: Sequence[Group]) -> str:
     """The discussion of figure 1."""
-    sets = [
-        f"{integrated_bayes_accuracy(name, DEFAULT_NOISE[name]):.4f} on {name}" for name in SETS
-    ]
+    sets = [f"{bayes_accuracy(name, DEFAULT_NOISE[name]):.4f} on {name}" for name in SETS]
     both = "No straight line separates either set, so a net needs a hidden layer."
     return f"{both} The classes overlap: the Bayes accuracy is {' and '.join(sets)}."
 

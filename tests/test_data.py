@@ -69,21 +69,22 @@ def test_default_noise_is_that_of_each_set():
 
 def test_bayes_accuracy_equals_a_brute_force_estimate():
     """The densities on a grid of curve points, by a plain loop over the definition."""
-    noise, seed = 0.3, 5
-    x, y = make_moons(2000, noise=noise, random_state=seed)
+    noise, n = 0.3, 20_000
+    x, y = make_moons(n, noise=noise, random_state=5)
     t = np.linspace(0, np.pi, 400)
     upper, lower = (np.cos(t), np.sin(t)), (1 - np.cos(t), 0.5 - np.sin(t))
     density = [
         sum(np.exp(-((x[:, 0] - a) ** 2 + (x[:, 1] - b) ** 2) / (2 * noise**2)) for a, b in curve)
         for curve in (zip(*upper, strict=True), zip(*lower, strict=True))
     ]
-    expected = ((density[1] > density[0]) == y).mean()
-    found = bayes_accuracy("moons", noise, n_samples=2000, seed=seed)
-    assert found == pytest.approx(expected, abs=0.002)
-    assert 0.85 < found < 0.95
-    assert bayes_accuracy("circles", 5.0, n_samples=20_000) == pytest.approx(0.5, abs=0.05)
-    assert bayes_accuracy("moons", 1e-5, n_samples=2000) == 1.0  # no density underflows
-    assert bayes_accuracy("moons", 0.2, n_samples=500) == pytest.approx(0.97, abs=0.03)
+    estimate = ((density[1] > density[0]) == y).mean()
+    found = bayes_accuracy("moons", noise)
+    assert found == pytest.approx(estimate, abs=3 * (estimate * (1 - estimate) / n) ** 0.5)
+    assert bayes_accuracy("circles", 5.0) == pytest.approx(0.5, abs=0.05)
+    assert bayes_accuracy("moons", 0.05) == pytest.approx(1, abs=1e-6)
+    assert bayes_accuracy("moons", 0) == 1
+    with pytest.raises(ValueError, match=r"below 0\.01"):
+        bayes_accuracy("moons", 0.001)
 
 
 def test_a_toy_set_imports_neither_torch_nor_pillow():

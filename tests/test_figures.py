@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from figures.toy import toy_sets
 
 from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
@@ -29,6 +28,7 @@ from figures.measurements import (
 from figures.pages import find_pages, marks, update_section
 from figures.report import lengths_table
 from figures.retrain import expected_times, retrain, write_small_cifar10
+from figures.toy import toy_sets
 from part1_mlp import plot, train
 from part3_rnn.train import VANILLA_ONLY
 from training import UsageError

@@ -165,7 +165,9 @@ def longer_records(solved: Callable[[float, int, int], int]) -> dict[str, Group]
 def test_longer_is_supported_and_tells_where_it_falls():
     def solved(scale: float, T: int, steps: int) -> int:
         longest = {(1, FEW): 5, (1, MANY): 15}.get((scale, steps), 20)
-        return 10 * (longest >= T)
+        if 5 < T == longest:
+            return 6
+        return 10 if longest > T or T == 5 else 5 * (T < 30)  # 5 of 10 are not most
 
     claim = longer(longer_records(solved))
     assert (claim.number, claim.verdict) == ("C7", "supported")
@@ -174,14 +176,22 @@ def test_longer_is_supported_and_tells_where_it_falls():
         claim.meaning
     )
     assert "T = 20 (input scale 0.316, 1,000 steps)" in claim.meaning
-    assert "how far it gets depends on" in claim.meaning
+    assert "how far it gets depends on input scale and number of steps." in claim.meaning
     assert [effect.values for effect in claim.effects] == [(1, 0)] * 4
     assert "short (T = 5) 1.00, long (T = 30) 0.00" in claim.measured
 
 
-def test_longer_says_if_the_setting_changes_nothing():
-    claim = longer(longer_records(lambda scale, T, steps: 10 if T <= 10 else 0))
-    assert "how far it gets does not depend on" in claim.meaning
+@pytest.mark.parametrize(
+    ("longest", "says"),
+    [
+        (lambda scale, steps: 10, "neither of the two."),
+        (lambda scale, steps: 10 if scale == 1 else 15, "input scale."),
+        (lambda scale, steps: 10 if steps == FEW else 15, "number of steps."),
+    ],
+)
+def test_longer_says_which_setting_matters(longest, says):
+    claim = longer(longer_records(lambda scale, T, steps: 10 * (longest(scale, steps) >= T)))
+    assert f"how far it gets depends on {says}" in claim.meaning
 
 
 @pytest.mark.parametrize(
@@ -248,7 +258,8 @@ def limits_records(
         ((0, 0, 0, 0), "contradicted", "restore the gradient and do not raise the share: 0 of"),
         ((0, 4, 0, 0), "inconclusive", "The seeds do not decide whether that raises the share"),
         ((0, 0, 10, 10), "inconclusive", "Small steps alone raise the share too (10 of 10 seeds"),
-        ((6, 10, 0, 0), "inconclusive", "6 of 10 seeds (mean accuracy 0.76) of the original"),
+        ((6, 10, 0, 0), "inconclusive", "But 6 of 10 seeds (mean accuracy 0.76) of the original"),
+        ((10, 10, 10, 10), "inconclusive", "nothing is to be explained"),
     ],
 )
 def test_gradients(solved, verdict, says, tmp_path):
@@ -340,6 +351,9 @@ HIDDEN_CASES = [
      "With the other the seeds do not decide."),
     (lambda init, T, steps: 1, "contradicted", "Under no initialisation do more units"),
     (lambda init, T, steps: NEVER, "inconclusive", "The seeds do not decide under any"),
+    (lambda init, T, steps: NEVER if init == "normal" else 1, "inconclusive",
+     "With the bistable initialisation the fewest units are enough. With the other the seeds do "
+     "not decide."),
 ]  # fmt: skip
 
 
@@ -370,6 +384,18 @@ def test_hidden_state_names_the_smallest_net_of_each_setting(monkeypatch):
     assert len(claim.effects) == 8
     assert claim.effects[0].names == ("128 units", "4 units")
     assert "2 to 256 hidden units, 10 seeds" in claim.design
+
+
+def test_hidden_state_corrects_for_judging_several_settings(monkeypatch):
+    monkeypatch.setattr("figures.rnn_claims.RNN_HIDDEN", RNN_HIDDEN_NEW)
+    records = hidden_records(RNN_HIDDEN_NEW, 10, lambda init, T, steps: 1)
+    few = "rnn_units4_original_T10"
+    experiment = next(each for each in RNN_HIDDEN_NEW if each.group == few)
+    # Fisher's test alone: p = 0.033 for 10 against 5 of 10 seeds.
+    records[few] = made_up_group(experiment, of_ten(5), of_ten(10))
+    claim = hidden_state(records)
+    assert min(effect.p for effect in claim.effects) > 0.05
+    assert claim.verdict == "inconclusive"
 
 
 def test_fewer_units_that_solve_more_are_no_bottleneck(monkeypatch):
@@ -471,15 +497,12 @@ def test_text_is_large_enough_in_print_and_inside_the_figure(drawn):
         whole, scale = figure.bbox, min(1, printed / figure.get_figwidth())
         for text in (t for t in figure.findobj(Text) if t.get_text() and t.get_visible()):
             assert text.get_fontsize() * scale >= 7, (name, text.get_text())
-            if text.axes and text in (
-                text.axes.title,
-                text.axes.xaxis.label,
-                text.axes.yaxis.label,
-            ):
-                box = text.get_window_extent()
-                assert box.x0 >= whole.x0 - 1, (name, text.get_text())
-                assert box.x1 <= whole.x1 + 1, (name, text.get_text())
             assert "_" not in text.get_text(), (name, text.get_text())
+        for axes in figure.axes:
+            for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+                box = text.get_window_extent()
+                inside = box.x0 >= whole.x0 - 1 and box.x1 <= whole.x1 + 1 and box.y1 <= whole.y1
+                assert inside or not text.get_text(), (name, text.get_text())
 
 
 def test_lines_differ_in_line_style_or_marker(drawn):
@@ -570,7 +593,8 @@ def test_palindromes_of_a_trained_net(run_main, tmp_path, few_evaluated):
     assert initial["step"] == initial["seen"] == 0
     assert kept["step"] == run.result["best_step"] == 30
     assert initial["palindromes"] == kept["palindromes"] == 100
-    assert 0 < kept["seen"] <= 90
+    seen = [n_distinct(PalindromeBatches(3, 3, seed), 30) for seed in (4, 0)]
+    assert kept["seen"] == seen[0] != seen[1]
     x, y = all_palindromes(3)
     trained = initial_net(run.config)
     load_best(trained, run)
