@@ -122,8 +122,9 @@ def figures() -> dict[str, ReportFigure]:
             f"all steps. {LINES}; dotted: chance.", rnn.first_steps, experiments.FIVE_DIGITS,
             rnn.first_steps_text),
         "7": ReportFigure(
-            3, "How many seeds solve the task, and the test accuracy, against the number of digits "
-            "read. The numbers of steps differ, as the labels say.", rnn.lengths,
+            3, "How many seeds solve the task, of how many, and the test accuracy, against the "
+            "number of digits read. The numbers of steps differ, as the labels say; the input "
+            "scale is the standard deviation of the input weights.", rnn.lengths,
             experiments.RNN_LENGTHS, rnn.lengths_text),
         "longer": ReportFigure(
             3, "The share of seeds that solve the task against the number of digits read, for two "
@@ -131,8 +132,9 @@ def figures() -> dict[str, ReportFigure]:
             rnn.longer_lengths, experiments.RNN_LONGER),
         "limits": ReportFigure(
             3, "What limits a vanilla RNN's memory: how much the loss depends on each hidden state "
-            f"(root mean square over {SEQUENCES} palindromes), who solves the task, and with which "
-            "gradient.",
+            f"(root mean square over {SEQUENCES} palindromes), relative to the last step's; "
+            "who solves the task, and with which gradient. Upright marks are seeds, thin lines "
+            "confidence intervals.",
             rnn.limits, experiments.RNN_LIMITS),
         "hidden_sizes": ReportFigure(
             3, "The share of seeds that solve the task against the number of hidden units. Bars "

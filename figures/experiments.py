@@ -50,6 +50,11 @@ class Experiment:
         return replace(self.with_one_seed(), flags=f"{self.flags} {self.quick}")
 
     @property
+    def is_original(self) -> bool:
+        """Whether it trains a net of the original, and with its recipe."""
+        return "--recipe best" not in self.flags and "--cell" not in self.flags
+
+    @property
     def needs_images(self) -> bool:
         """Whether it reads CIFAR-10."""
         return self.script == CNN or "cifar10" in self.flags

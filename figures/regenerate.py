@@ -79,11 +79,11 @@ def to_train(
     names = [*shown] if "all" in chosen else [name for name in chosen if name in shown]
     experiments = [each for name in names for each in shown[name].experiments]
     if "original" in chosen:
-        for each in (
-            each for name in filter(str.isdigit, shown) for each in shown[name].experiments
-        ):
-            long = seconds_a_run(each, records) > LONG
-            experiments.append(each.with_one_seed() if long else each)
+        numbered = [figure for name, figure in shown.items() if name.isdigit()]
+        for each in (each for figure in numbered for each in figure.experiments):
+            if each.is_original:
+                long = seconds_a_run(each, records) > LONG
+                experiments.append(each.with_one_seed() if long else each)
     return experiments
 
 
@@ -94,9 +94,9 @@ def build_parser(names: Sequence[str]) -> Parser:
     add = parser.add_argument
     add("--only", nargs="+", choices=names, metavar="N", help=f"figures to draw: {' '.join(names)}")
     add("--retrain", nargs="*", choices=[*names, "original", "all"], metavar="N",
-        help="train anew what these figures show (original: the original's, 1 to 7, with one seed "
-        f"where a run takes over {LONG / 60:.0f} minutes; all: every run; none named: those of "
-        "--only)")
+        help="train anew what these figures show (original: the original's nets in figures 1 to 7, "
+        f"with one seed where a run takes over {LONG / 60:.0f} minutes; all: every run; none "
+        "named: those of --only)")
     add("--dry_run", action="store_true",
         help="list the runs that --retrain would train with their times, and do nothing")
     add("--update", action="store_true",

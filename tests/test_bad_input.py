@@ -246,7 +246,8 @@ GARBLED = ("", "no such", "1", None, True, -1, 0.5, math.nan, math.inf, 10**30, 
 ALLOWED = {
     "part1_mlp.plot": {
         "model": (), "dataset": (), "recipe": (), "seed": (), "n_samples": (None,),
-        "noise": (None, 0.5), "factor": (None,), "dnn_hidden_units": ([],), "init": (), "activation": (),
+        "noise": (None, 0.5), "factor": (None, 0.5), "dnn_hidden_units": ([],), "init": (),
+        "activation": (),
         "neg_slope": (0.5,), "precision": (), "dropout": (0.5,), "batch_norm": (True,),
         "skip": (True,), "script": (),
     },

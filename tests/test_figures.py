@@ -299,9 +299,11 @@ def test_what_the_choices_of_retrain_train():
     long, short = made_up(601, 1), made_up(599, 1)
     records = MadeUpRecords([long, short])
     blank = dataclasses.replace(figures()["1"], experiments=[])
+    best = dataclasses.replace(SHORT, group="x", flags=f"{FLAGS} --recipe best")
+    lstm = dataclasses.replace(SHORT, group="y", flags="--cell lstm")
     shown = {
         "1": dataclasses.replace(blank, experiments=[short[0]]),
-        "7": dataclasses.replace(blank, experiments=[long[0], short[0]]),
+        "7": dataclasses.replace(blank, experiments=[long[0], short[0], best, lstm]),
         "best": dataclasses.replace(blank, experiments=[SHORT]),
     }
     groups = {
@@ -309,9 +311,10 @@ def test_what_the_choices_of_retrain_train():
         for choice in ("original", "all", "best", "7")
     }
     assert groups["original"] == [("g599", 3), ("g601", 1), ("g599", 3)]
-    assert groups["all"] == [("g599", 3), ("g601", 3), ("g599", 3), ("short", 1)]
+    rest = [("g601", 3), ("g599", 3), ("x", 1), ("y", 1)]
+    assert groups["all"] == [("g599", 3), *rest, ("short", 1)]
     assert groups["best"] == [("short", 1)]
-    assert groups["7"] == [("g601", 3), ("g599", 3)]
+    assert groups["7"] == rest
 
 
 def test_a_dry_run_lists_runs_and_times_and_does_nothing(project, run_main):
