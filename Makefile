@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 
 .PHONY: figures test test-all test-lowest mutants benchmark faults clean
 
-figures: $(VENV)/installed  ## train the toy nets, draw every figure into runs/figures/
-	$(BIN)/python figures/regenerate.py --retrain 2 3
+figures: $(VENV)/installed  ## train the toy nets on circles, draw every figure into runs/figures/
+	$(BIN)/python figures/regenerate.py --retrain 2
 
 test: $(VENV)/installed  ## the tests
 	$(BIN)/python -m pytest -n 2

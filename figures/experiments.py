@@ -147,16 +147,16 @@ FIVE_DIGITS = [
 RNN_LONGER = [
     Experiment(f"rnn_{name}_T{T}", RNN,
                f"--input_length {T} {NORMAL_INIT} --input_scale {scale} {MANY_STEPS}",
-               f"vanilla RNN, input scale {float(scale):.3g}", TEN,
+               f"vanilla RNN, input scale {float(scale):.3g}", TEN[:5],
                QUICK_RNN if T in (5, 30) else "",
                MEMORY if (scale, T) == ("1", 30) else ())
     for name, scale in INPUT_SCALES.items()
-    for T in (5, 10, 15, 20, 30, 50)
+    for T in (5, 10, 15, 20, 30)
 ]
 SMALL = "vanilla RNN, small inputs and steps"
 RNN_LIMITS = [  # T = 30; the first is the original's net
     next(each for each in RNN_LONGER if each.measures),
-    *(Experiment(f"rnn_T30_{kind}", RNN, f"--input_length 30 {change} {MANY_STEPS}", label, TEN,
+    *(Experiment(f"rnn_T30_{kind}", RNN, f"--input_length 30 {change} {MANY_STEPS}", label, TEN[:5],
                  QUICK_RNN, MEMORY)
       for kind, change, label in (
           ("small_inputs", f"{NORMAL_INIT} {SMALL_INPUTS}", "vanilla RNN, small inputs"),
@@ -176,7 +176,7 @@ RNN_LENGTHS = [
     *(Experiment(f"rnn_length_{kind}_T{T}", RNN, f"--input_length {T} {flags}", label, seeds,
                  QUICK_RNN if T in (5, 10) else "")
       for kind, lengths, flags, label, seeds in (
-          ("small", (5, 10, 20, 50), f"{NORMAL_INIT} {SMALL_INPUTS} {SMALL_STEPS} {MANY_STEPS}",
+          ("small", (5, 10, 20), f"{NORMAL_INIT} {SMALL_INPUTS} {SMALL_STEPS} {MANY_STEPS}",
            SMALL, TEN[:5]),
           ("lstm", OLD_LENGTHS, f"--cell lstm --train_steps 500 {PERFECT}", "LSTM", FIVE),
           ("gru", (5, 10, 20, 30, 50), "--cell gru --optimizer adam --learning_rate 1e-2 "
