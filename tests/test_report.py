@@ -94,7 +94,7 @@ def test_settings_are_marked_where_the_original_states_them(records):
     cells = {row.split("|")[1].strip(" `"): row.split("|") for row in rows[2:]}
     for flag, group, text in (
         ("patience", "mlp_pytorch_cifar10_original", "**10**"),
-        ("batch_size", "mlp_pytorch_cifar10_original", "512"),
+        ("batch_size", "mlp_pytorch_cifar10_original", "4096"),
         ("patience", "cnn_original", "5"), ("optimizer", "cnn_original", "**adam**"),
         ("optimizer", "cnn_best", "muon"), ("augment", "cnn_original", "**on**"),
         ("batch_size", "rnn_T5_original", "**128**"), ("init_scale", "rnn_T5_original", "1.0"),

@@ -532,7 +532,7 @@ def test_the_text_of_figure_7_ranks_nets_only_if_they_had_the_same_steps():
         return lengths_text([made_up_group(e, of_ten(10), of_ten(10)) for e in experiments])
 
     assert "All nets had the same number of steps at most." in text(RNN_LONGER)
-    assert "vanilla RNN, input scale 1 (5,000 steps): T = 50;" in text(RNN_LONGER)
+    assert "vanilla RNN, input scale 1 (5,000 steps): T = 30;" in text(RNN_LONGER)
     assert "does not rank them" in text(RNN_LENGTHS)
     none = lengths_text([made_up_group(RNN_LONGER[0], of_ten(0), of_ten(0))])
     assert "vanilla RNN, input scale 1 (5,000 steps): none" in none
