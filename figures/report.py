@@ -31,6 +31,7 @@ TOY = ("mlp_numpy_moons_original", "mlp_pytorch_moons_original")
 IMAGES = ("mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best", "cnn_original", "cnn_best")
 TEST_STOPPED = "mlp_pytorch_cifar10_test_stopped"
 RNN = ("rnn_T5_original", "rnn_length_best_T5")
+NO_SETTINGS = {"script", "environment", "seed", "device", "dry_run", "compile", "cifar10_md5"}
 GIVEN = {  # flags whose value the original states, by group
     "mlp_pytorch_cifar10": part1_mlp.recipes.GIVEN,
     "cnn": part2_cnn.recipes.GIVEN,
@@ -97,7 +98,7 @@ def comparison_table(records: Records) -> str:
         means = [f(records[name]) for name in best for f in (Group.single_view, Group.averaged)]
         cells = [f"{each.mean():.4f}" if each is not None else "" for each in means] or ["", ""]
         seeds = f"{ours.mean():.4f} ({len(ours)} seed{'s' * (len(ours) > 1)})"
-        gap = f"{ours.mean() - given:+.4f}" if given else ""
+        gap = f"{ours.mean() - given:+.4f}".replace("-", "\N{MINUS SIGN}") if given else ""
         rows.append((what, given or "no number", seeds, gap, *cells))
     given = 6_400_586
     original, best = (records[name].runs[0].result["parameters"] for name in IMAGES[2:])
@@ -115,11 +116,13 @@ def settings_table(records: Records) -> str:
     def cell(name: str, flag: str, value: object) -> str:
         if isinstance(value, bool):
             value = "on" if value else "off"
+        if value is None:
+            value = "epoch" if flag == "eval_freq" else ""
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         given = name.endswith("_original") and flag in GIVEN.get(name.removesuffix("_original"), ())
         return f"**{text}**" if given else text
 
-    flags = sorted(set().union(*configs) - {"script", "environment", *RESUMABLE_FLAGS})
+    flags = sorted(set().union(*configs) - {*NO_SETTINGS, *RESUMABLE_FLAGS})
     rows = []
     for flag in flags:
         pairs = zip(names, configs, strict=True)
