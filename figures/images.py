@@ -165,8 +165,12 @@ def efficiency(groups: Sequence[Group]) -> Figure:
             axes.plot(x, means, f"{marker}-", color=colour, label=net)
             for at, group in zip(x, of_net, strict=True):
                 axes.plot([at] * len(group.runs), group.accuracies, "_", color="black")
-    for axes, name in zip(panels, ("parameters", "multiply-adds an image"), strict=True):
+    names = "millions of parameters", "millions of multiply-adds an image"
+    for axes, name, sizes in zip(panels, names, zip(*map(size, groups), strict=True), strict=True):
         axes.set(xlabel=name, xscale="log", ylim=(0, 1))
+        axes.minorticks_off()
+        ticks = {f"{n / 1e6:.1f}": n for n in sizes}  # nets of about the same size share one
+        axes.set_xticks([*ticks.values()], ticks, fontsize=8)
         axes.legend(loc="lower right")
     panels[0].set_ylabel("test accuracy, short runs")
     return figure

@@ -108,6 +108,8 @@ def read_own_run(path: Path, train: ModuleType) -> RunRecord:
     except UsageError as error:
         raise UsageError(f"{path / CONFIG}: {error}") from error
     for name, value in values.items():
+        if name == "batch_size" and isinstance(value, list):
+            value = value[0]  # earlier versions recorded a list of batch sizes
         if plain(parsed[name]) != value:
             raise UsageError(f"{path / CONFIG}: --{name} cannot have been {value!r}")
     return run
