@@ -108,8 +108,7 @@ def paired(
     differences = np.asarray(first, float) - np.asarray(second, float)
     n = len(differences)
     error = float(differences.std(ddof=1)) / math.sqrt(n)
-    values = float(np.mean(first)), float(np.mean(second))
-    return _student(what, names, values, error, n - 1, decimals)
+    return _student(what, names, first, second, error, n - 1, decimals)
 
 
 def welch(
@@ -124,14 +123,14 @@ def welch(
     error = math.sqrt(sum(parts))
     below = sum(part**2 / (len(e) - 1) for part, e in zip(parts, (first, second), strict=True))
     freedom = error**4 / below if below else len(first) + len(second) - 2
-    values = float(np.mean(first)), float(np.mean(second))
-    return _student(what, names, values, error, freedom, decimals)
+    return _student(what, names, first, second, error, freedom, decimals)
 
 
 def _student(
-    what: str, names: tuple[str, str], values: tuple[float, float], error: float,
-    freedom: float, decimals: int,
+    what: str, names: tuple[str, str], first: Sequence[float], second: Sequence[float],
+    error: float, freedom: float, decimals: int,
 ) -> Effect:  # fmt: skip
+    values = float(np.mean(first)), float(np.mean(second))
     difference = values[0] - values[1]
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     if error:

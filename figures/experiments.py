@@ -247,10 +247,17 @@ class Group:
         """The test accuracy of each seed."""
         return np.array([run.result["test_accuracy"] for run in self.runs])
 
-    def single_view(self) -> np.ndarray:
-        """The test accuracy of each seed without test-time augmentation."""
-        best = [(run.history, int(np.argmin(run.history["val_loss"]))) for run in self.runs]
-        return np.array([history["test_accuracy"][at] for history, at in best])
+    def single_view(self, steps: float = np.inf) -> np.ndarray:
+        """The test accuracy of each seed without test-time augmentation.
+
+        It is that of the evaluation with the lowest validation loss, the weights that a run keeps,
+        had the run ended after so many steps. If it was longer, its learning rate must be constant.
+        """
+        reached = []
+        for history in (run.history for run in self.runs):
+            losses = np.where(history["step"] <= steps, history["val_loss"], np.inf)
+            reached.append(history["test_accuracy"][np.argmin(losses)])
+        return np.array(reached)
 
     def averaged(self) -> np.ndarray | None:
         """The test accuracy of each seed with test-time augmentation; None if there is none."""

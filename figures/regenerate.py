@@ -128,13 +128,12 @@ def main() -> int:
     names = args.only or list(shown)
     if args.quick or args.dry_run or args.retrain is not None:
         experiments = to_train(args.retrain or names, shown, records)
-        table, seconds = expected_times(experiments, records, args.jobs)
-        time = f"by the records of earlier runs this takes {format_duration(seconds)}"
+        if args.dry_run or not args.quick:  # of short runs there are no records
+            table, seconds = expected_times(experiments, records, args.jobs)
+            time = f"by the records of earlier runs this takes {format_duration(seconds)}"
+            print(f"{table}\n\n{time}" if args.dry_run else time, flush=True)
         if args.dry_run:
-            print(f"{table}\n\n{time}")
             return 0
-        if not args.quick:
-            print(time, flush=True)
         new, work = base / "records", (base if args.quick else runs) / "retrain"
         options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
         retrain(experiments, work, new, records, **options)

@@ -54,7 +54,7 @@ def results_table(records: Records) -> str:
     for name in (name for name, each in EXPERIMENTS.items() if each not in experiments.SWEEPS):
         group = records[name]
         single, averaged = group.single_view(), group.averaged()
-        cells = [f"{f(single):.4f}" for f in (np.mean, _deviation, np.min, np.max)]
+        cells = [f"{f(single):.4f}" for f in STATISTICS.values()]
         epochs = np.mean([run.result["epochs"] for run in group.runs])
         parameters = f"{group.runs[0].result['parameters']:,}"
         cells.append("" if averaged is None else f"{averaged.mean():.4f}")
@@ -94,10 +94,11 @@ def comparison_table(records: Records) -> str:
         ("CNN on CIFAR-10, test accuracy", None, *IMAGES[2:]),
         ("RNN, T = 5, test accuracy", None, *RNN),
     ):
-        ours = records[original].accuracies
+        group = records[original]
+        ours = group.accuracies
         means = [f(records[name]) for name in best for f in (Group.single_view, Group.averaged)]
         cells = [f"{each.mean():.4f}" if each is not None else "" for each in means] or ["", ""]
-        seeds = f"{ours.mean():.4f} ({len(ours)} seed{'s' * (len(ours) > 1)})"
+        seeds = f"{ours.mean():.4f} ({seeds_of(group)})"
         gap = f"{ours.mean() - given:+.4f}".replace("-", "\N{MINUS SIGN}") if given else ""
         rows.append((what, given or "no number", seeds, gap, *cells))
     given = 6_400_586

@@ -6,6 +6,7 @@ from itertools import cycle
 import numpy as np
 
 from figures.claims import MOST, RESTORED, SOLVED
+from figures.drawings import DOTTED
 from figures.effects import wilson
 from figures.experiments import FEW, Group, by_label, seeds_of
 from figures.measurements import read_memory
@@ -35,22 +36,9 @@ Lines = Mapping[str, Sequence[tuple[Group, int]]]  # the groups of each line, an
 # --- What records say -----------------------------------------------------------------------------
 
 
-def accuracies(group: Group, steps: int) -> np.ndarray:
-    """The test accuracy of each seed, had its run ended after so many steps.
-
-    It is that of the evaluation with the lowest validation loss up to then: the weights that a run
-    keeps. If the runs were longer, their learning rate must be constant.
-    """
-    reached = []
-    for history in (run.history for run in group.runs):
-        losses = np.where(history["step"] <= steps, history["val_loss"], np.inf)
-        reached.append(history["test_accuracy"][np.argmin(losses)])
-    return np.array(reached)
-
-
 def n_solved(group: Group, steps: int) -> tuple[int, int]:
     """How many seeds have solved their task after so many steps, and of how many."""
-    reached = accuracies(group, steps)
+    reached = group.single_view(steps)
     return int((reached >= SOLVED).sum()), len(reached)
 
 
@@ -278,8 +266,7 @@ def limits(groups: Sequence[Group]) -> Figure:
             style |= {"marker": marker, "markersize": 5, "markevery": (i, 6)}
             style |= {"color": colour, "markerfacecolor": "white", "label": kind}
             axes.plot(range(1, length + 1), means, **style)
-        limit = {"color": "black", "linewidth": 0.8, "linestyle": ":"}
-        axes.axhline(RESTORED, **limit, label=f"{RESTORED:g} of the last step's")
+        axes.axhline(RESTORED, **DOTTED, label=f"{RESTORED:g} of the last step's")
         title = {"initial": "before training", "trained": "after training"}[when]
         axes.set(yscale="log", xlabel="step", title=f"gradient {title}")
     above[0].set_ylabel("norm, relative to the last step's")

@@ -9,9 +9,10 @@ from scipy import stats
 from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures.claims import CONVERGED_C1
+from figures.drawings import DOTTED
 from figures.effects import CONFIDENCE
 from figures.experiments import MODELS, THIRTY, Group, seeds_of
-from part1_mlp.plot import make_grid
+from part1_mlp.plot import make_grid, toy_set
 from part1_mlp.replay import replay
 from training.plotting import (
     COLOURS,
@@ -32,7 +33,6 @@ POINT_COLOURS = (COLOURS[0], COLOURS[4])  # of the two classes; also told apart 
 PALE = ("#C6DBEC", "#FBEBC8")
 EPOCHS = 10  # after which decision boundaries of gradient descent are compared
 LINES, MARKERS = ("-", "--", "-."), ("o", "^", "s")
-DOTTED = {"color": "black", "linewidth": 0.8, "linestyle": ":"}
 SMALL = 7  # points, the smallest print
 
 # --- What is measured -----------------------------------------------------------------------------
@@ -225,8 +225,7 @@ def gradient_descent(groups: Sequence[Group]) -> Figure:
 def _draw_boundary(axes: Axes, group: Group) -> None:
     """The decision boundary of the first seed after EPOCHS, and its test points."""
     run = _first_epochs(group.runs[0], EPOCHS)
-    flags = {name: run.config[name] for name in ("seed", "n_samples", "noise", "factor")}
-    dataset = load_dataset(run.config["dataset"], **flags)
+    dataset = toy_set(run)
     grid = make_grid(dataset.x_test, 200)
     history, logits = replay(run, (), lambda net: net.forward(grid.reshape(-1, 2)))
     (difference,) = (np.diff(values)[:, 0].reshape(grid.shape[:2]) for values in logits.values())

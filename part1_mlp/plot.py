@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.lines import Line2D
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,6 +31,7 @@ from training.plotting import (
     SPLIT_LINES,
     Axes,
     Figure,
+    Line2D,
     LinearSegmentedColormap,
     draw_curves,
     new_figure,
@@ -65,7 +65,7 @@ def draw_boundaries(runs: Sequence[RunRecord]) -> Figure | None:
     for axes in panels.flat[len(runs) :]:
         axes.set_axis_off()
     for run, axes in zip(runs, panels.flat, strict=False):
-        dataset = _toy_set(run)
+        dataset = toy_set(run)
         grid = make_grid(dataset.x_test, GRID_POINTS)
         filled, *_ = _draw_field(axes, grid, predict_probability(run, grid))
         _draw_samples(axes, dataset)
@@ -78,7 +78,8 @@ def _name(run: RunRecord) -> str:
     return f"{run.config['model']}, {run.config['dataset']}, seed {run.config['seed']}"
 
 
-def _toy_set(run: RunRecord) -> Dataset:
+def toy_set(run: RunRecord) -> Dataset:
+    """The points that a run was trained and evaluated on."""
     flags = {name: run.config[name] for name in ("seed", "n_samples", "noise")}
     factor = run.config.get("factor")  # older runs have none
     return load_dataset(run.config["dataset"], factor=factor, **flags)
@@ -151,7 +152,7 @@ def draw_frames(
         history: of the replay.
         probabilities: of class 1 on the grid (side, side, 2), an array (side, side) by step.
     """
-    dataset, steps = _toy_set(run), history["step"]
+    dataset, steps = toy_set(run), history["step"]
     figure, ((plane, curves),) = new_figure(1, 2, panel=(3.6, 2.8), width_ratios=(3, 2))
     figure.set_dpi(FRAME_DPI)
     _draw_samples(plane, dataset)
@@ -195,7 +196,7 @@ def animate(run: RunRecord, path: Path) -> None:
     Its frames are evaluations, evenly spread on a logarithmic scale. A replay that differs from the
     run is reported, and drawn all the same.
     """
-    grid = make_grid(_toy_set(run).x_test, FRAME_GRID_POINTS)
+    grid = make_grid(toy_set(run).x_test, FRAME_GRID_POINTS)
     steps = run.history["step"]
     rows = np.geomspace(1, len(steps), MAX_FRAMES).round().astype(int) - 1  # both ends included
     history, probabilities = replay(run, set(steps[rows]), lambda net: probability_by(net, grid))

@@ -123,7 +123,8 @@ def test_claims_on_images_of_the_committed_records(records):
 def test_the_discussion_of_the_cnn_follows_runs_that_fell_short():
     def trained(accuracy: float) -> Group:
         validation = np.array([accuracy / 2, accuracy])
-        history = {"val_accuracy": validation, "seconds": np.array([1.0, 30.0]),
+        history = {"step": np.array([0, 704]), "val_accuracy": validation,
+                   "seconds": np.array([1.0, 30.0]),
                    "val_loss": 1 - validation, "test_accuracy": validation}  # fmt: skip
         result = {"test_accuracy": accuracy, "seconds": 9}
         return Group(EXPERIMENTS["cnn_best"], [RunRecord(Path(), {}, history, result)])

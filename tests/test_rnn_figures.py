@@ -33,7 +33,6 @@ from figures.measurements import (
 )
 from figures.rnn import (
     KINDS,
-    accuracies,
     first_steps,
     first_steps_text,
     hidden_sizes,
@@ -411,11 +410,11 @@ def test_fewer_units_that_solve_more_are_no_bottleneck(monkeypatch):
 
 def test_the_accuracy_after_few_steps_is_that_of_the_lowest_validation_loss_until_then():
     group = made_up_group(RNN_LONGER[0], [0.7, 0.8], [0.9, 1.0])
-    assert accuracies(group, MANY).tolist() == [0.9, 1.0]
-    assert accuracies(group, FEW).tolist() == accuracies(group, MANY - 1).tolist() == [0.7, 0.8]
+    assert group.single_view(MANY).tolist() == [0.9, 1.0]
+    assert group.single_view(FEW).tolist() == group.single_view(MANY - 1).tolist() == [0.7, 0.8]
     group.runs[0].history["val_loss"][1] = 4  # worse than before the first step
-    assert accuracies(group, FEW).tolist() == [0.1, 0.8]
-    assert accuracies(group, FEW - 1).tolist() == [0.1, 0.1]
+    assert group.single_view(FEW).tolist() == [0.1, 0.8]
+    assert group.single_view(FEW - 1).tolist() == [0.1, 0.1]
 
 
 def short_run(run_main, folder: Path, *flags: object) -> RunRecord:
@@ -434,7 +433,7 @@ def test_a_run_cut_off_is_a_shorter_run(run_main, tmp_path, few_evaluated):
         Group(RNN_LONGER[0], [short_run(run_main, tmp_path / f"{n}", "--train_steps", n)])
         for n in (40, 20)
     )
-    assert accuracies(long, 20) == pytest.approx(short.accuracies)
+    assert long.single_view(20) == pytest.approx(short.accuracies)
     assert long.accuracies != pytest.approx(short.accuracies)
 
 

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D as Line2D
 from matplotlib.ticker import MaxNLocator as MaxNLocator
 
 from training import UsageError
