@@ -63,6 +63,7 @@ class ImageBatches(_Batches):
         images, labels: uint8 (N, C, H, W) and int64 (N,) tensors.
         prepare: turns a uint8 batch into the float batch that the net takes.
         augment: flip and crop at random.
+        cutout: pixels a side of the square that is painted grey; 0: none.
         image_sizes: progressive resizing: pixels a side, each for an equal share of `max_epochs`.
         rank, world_size: this process and the number of processes that share each batch. Neither
             the choice of the images nor their augmentation depends on them.
@@ -81,6 +82,7 @@ class ImageBatches(_Batches):
         max_epochs: int = 1,
         prepare: Callable,
         augment: bool = True,
+        cutout: int = 0,
         image_sizes: Sequence[int] = (),
         rank: int = 0,
         world_size: int = 1,
@@ -88,7 +90,7 @@ class ImageBatches(_Batches):
         super().__init__(len(images), batch_size, seed)
         self._images, self._labels = images, labels
         self._prepare = prepare
-        self._augment = augment
+        self._augment, self._cutout = augment, cutout
         sizes = image_sizes or images.shape[-1:]
         self._image_sizes = [(max_epochs * i // len(sizes), s) for i, s in enumerate(sizes)]
         self._rank, self._world_size = rank, world_size
@@ -105,22 +107,26 @@ class ImageBatches(_Batches):
         """
         import torch  # not above: the NumPy MLP on a toy set runs without it
 
-        from data.images import PADDING, crop_flip, draw_crop_flip, resize
+        from data import images as pixels
 
         device, n, size = self._images.device, self.n_samples, self.batch_size
         image_size = next(s for first, s in reversed(self._image_sizes) if first <= epoch)
         # Drawn for the whole epoch: one copy to the device, and every process draws the same.
         order = torch.from_numpy(epoch_order(n, self.seed, epoch)).to(device)
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
-        draws = [draw.to(device) for draw in draw_crop_flip(n, PADDING, generator)]
+        draws = [draw.to(device) for draw in pixels.draw_crop_flip(n, pixels.PADDING, generator)]
+        side = self._images.shape[-1]
+        holes = [draw.to(device) for draw in pixels.draw_cutout(n, side, generator)]
         for start in range(first_step * size, n, size):
             end = min(start + size, n)
             share = slice(start + self._rank, end, self._world_size)
             chosen = order[share]
             images = self._images.index_select(0, chosen)
             if self._augment:
-                images = crop_flip(images, *(draw[share] for draw in draws), PADDING)
-            images = resize(self._prepare(images), image_size)
+                images = pixels.crop_flip(images, *(d[share] for d in draws), pixels.PADDING)
+            if self._cutout:
+                images = pixels.cutout(images, *(d[share] for d in holes), self._cutout)
+            images = pixels.resize(self._prepare(images), image_size)
             if self._world_size == 1:
                 yield images, self._labels[chosen]
             else:

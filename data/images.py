@@ -20,6 +20,7 @@ from data.batches import ImageBatches
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
 PADDING = 4  # pixels around an image that a random crop may reach into
+GREY = 121  # about the mean of all training pixels
 DAMPING = 0.1  # added to every deviation, so that faint frequencies do not become noise
 WHITENING_SAMPLES = 10_000  # training images that the statistics are taken from
 VIEW_OFFSETS = {2: (4,), 18: (2, 4, 6), 50: (0, 2, 4, 6, 8)}  # rows and columns, by n_views
@@ -52,6 +53,29 @@ def crop_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, padd
     padded = F.pad(both.index_select(0, every + len(images) * flips), (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # every window, as a view
     return windows[every, :, rows, columns]
+
+
+def draw_cutout(n: int, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Draw the row and column of the centre of each image's square, uniform, each of shape (n,)."""
+    return tuple(torch.randint(0, size, (2, n), generator=generator))
+
+
+def cutout(images: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
+    """Cutout (DeVries and Taylor, 2017): paint a square of each image grey.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        rows, columns: (N,) centre of each square, which may reach beyond the image.
+        size: pixels a side.
+    """
+
+    def covered(centres: Tensor, n_pixels: int) -> Tensor:
+        place = torch.arange(n_pixels, device=images.device) - centres[:, None] + size // 2
+        return (place >= 0) & (place < size)
+
+    height, width = images.shape[-2:]
+    hole = covered(rows, height)[:, None, :, None] & covered(columns, width)[:, None, None, :]
+    return images.masked_fill(hole, GREY)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -191,14 +215,16 @@ def class_probabilities(net: nn.Module, images: np.ndarray, n_views: int = 1) ->
     """The class probabilities (N, n_classes) that a trained net gives for images.
 
     Args:
-        net: takes normalised images, not whitened ones, and gives logits; on the CPU.
+        net: takes normalised images, not whitened ones, and gives logits.
         images: uint8 (N, 3, 32, 32).
         n_views: views of each image to average over, see `view_images`.
     """
-    normalise = Normaliser(MEAN, STD, torch.device("cpu"))
+    device = next(net.parameters()).device
+    normalise = Normaliser(MEAN, STD, device)
     net.eval()
     chunks = []
     for chunk in torch.from_numpy(images).split(CHUNK):
-        views = [net(normalise(view)).softmax(1) for view in view_images(chunk, n_views)]
-        chunks.append(torch.stack(views).mean(0))
+        each = view_images(chunk.to(device), n_views)
+        views = [net(normalise(view)).softmax(1) for view in each]
+        chunks.append(torch.stack(views).mean(0).cpu())
     return torch.cat(chunks).numpy()

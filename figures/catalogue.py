@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from figures import experiments, images, rnn, rnn_claims, toy, toy_claims
 from figures.effects import Claim
 from figures.experiments import EXPERIMENTS, Experiment, Group, Records
-from figures.measurements import CNN_IMAGES, SEQUENCES
+from figures.measurements import SEQUENCES
 from training.plotting import Figure
 
 LINES = "Lines are means over the seeds, bands their range"

@@ -60,10 +60,11 @@ class Experiment:
         return self.script == CNN or "cifar10" in self.flags
 
 
-ONE, THREE, FIVE = (0,), (0, 1, 2), (0, 1, 2, 3, 4)  # seeds
 FRESH, TEN = (100, 101, 102), tuple(range(100, 110))  # with which nothing was chosen
 THIRTY = tuple(range(100, 130))
-SHIFTS, MEMORY, PALINDROMES = ("shifts.csv",), ("memory.csv",), ("palindromes.csv",)  # measures
+# Measures.
+SHIFTS, PREDICTIONS = ("shifts.csv",), ("predictions.csv",)
+MEMORY, PALINDROMES = ("memory.csv",), ("palindromes.csv",)
 QUICK_TOY, QUICK_MLP = "--max_epochs 5", "--max_epochs 2 --batch_size 128"
 QUICK_CNN = "--max_epochs 2 --batch_size 50 --image_sizes 16"
 QUICK_RNN = "--train_steps 20 --eval_freq 10"
@@ -73,14 +74,28 @@ MATCHED, NARROW = f" --noise {CIRCLES_NOISE}", f" --factor 0.8 --noise {NARROW_N
 # Recipe best with free hidden sizes, and what so large a net needs against overfitting.
 WIDE = (
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
-    "--dropout 0.1 --mixup 0.2 --max_epochs 100"
+    "--dropout 0.1 --mixup 0.2 --max_epochs 300"
 )
 CIFAR10 = "--model pytorch --dataset cifar10"
-# Short runs are evaluated before the first step and after the last one alone.
-SHORT_MLP = f"{CIFAR10} --batch_size 128 --max_epochs 10 --eval_freq 3520"
+# One recipe for nets of all kinds and sizes, set in advance. Short runs are evaluated before the
+# first step and after the last one alone.
+SHORT = (
+    "--optimizer adamw --learning_rate 5e-4 --weight_decay 1e-4 --schedule constant "
+    "--batch_size 128 --max_epochs 5 --patience 0 --eval_freq 1760"
+)
 SIZES = {"tiny": "64,32", "small": "256,64", "large": "1600,850,140"}  # 0.2, 0.8, 6.4 M parameters
-SHORT_CNN = "--max_epochs 2 --eval_freq 1408"
+POOLED = {"64": "16,32,64", "128": "32,64,128", "256": "64,128,256"}  # 0.07, 0.3, 1.15 M
 CROPS, NO_CROPS = "short runs, random crops", "short runs, no crops"
+# Recipe original of the MLP, with one thing removed at a time; plain SGD in place of AdamW has a
+# learning rate of its own, chosen on validation.
+SGD_RATE = "0.1"
+REMOVED = {
+    "augmentation": "--augment off",
+    "dropout": "--dropout 0",
+    "weight decay": "--weight_decay 0",
+    "AdamW": f"--optimizer sgd --learning_rate {SGD_RATE}",
+    "early stopping": "--patience 0",
+}
 PERFECT = "--eval_freq 250 --target_accuracy 1"  # a run of a sweep ends when it is perfect
 # Runs of FEW steps are those of MANY, cut off: these are evaluated after FEW steps, too.
 FEW, MANY = 1000, 5000
@@ -120,23 +135,31 @@ DESCENT = [
     )
 ]
 IMAGES = [
-    Experiment(group, script, flags, label, seeds, QUICK_CNN if script == CNN else QUICK_MLP, more)
-    for group, script, flags, label, seeds, more in (
-        ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", FRESH, SHIFTS),
+    Experiment(group, script, flags, label, FRESH, QUICK_CNN if script == CNN else QUICK_MLP, more)
+    for group, script, flags, label, more in (
+        ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", SHIFTS + PREDICTIONS),
         ("mlp_pytorch_cifar10_test_stopped", MLP, f"{CIFAR10} --validation test",
-         "recipe original, stopped by the test loss", FRESH, ()),
-        ("mlp_pytorch_cifar10_best", MLP, f"{CIFAR10} --recipe best", "recipe best", ONE, ()),
-        ("mlp_pytorch_cifar10_wide", MLP, f"{CIFAR10} {WIDE}", "recipe best, wide", ONE, ()),
-        ("cnn_original", CNN, "--recipe original", "recipe original", ONE, SHIFTS),
-        ("cnn_best", CNN, "--recipe best", "recipe best", ONE, ()),
-        ("mlp_pytorch_short_augmented", MLP, f"{SHORT_MLP} --augment on", CROPS, THREE, SHIFTS),
+         "recipe original, stopped by the test loss", ()),
+        ("mlp_pytorch_cifar10_best", MLP, f"{CIFAR10} --recipe best", "recipe best", ()),
+        ("mlp_pytorch_cifar10_wide", MLP, f"{CIFAR10} {WIDE}", "recipe best, wide", ()),
+        ("cnn_original", CNN, "--recipe original", "recipe original", SHIFTS + PREDICTIONS),
+        ("cnn_best", CNN, "--recipe best", "recipe best", ()),
+        ("mlp_pytorch_short_augmented", MLP, f"{CIFAR10} {SHORT} --augment on", CROPS, SHIFTS),
         *((f"mlp_pytorch_short_{name}", MLP,
-           f"{SHORT_MLP} --augment on --dnn_hidden_units {units}", CROPS, THREE, ())
+           f"{CIFAR10} {SHORT} --augment on --dnn_hidden_units {units}", CROPS, ())
           for name, units in SIZES.items()),
-        ("cnn_short_augmented", CNN, f"{SHORT_CNN} --augment on", CROPS, THREE, SHIFTS),
-        ("mlp_pytorch_short_plain", MLP, f"{SHORT_MLP} --augment off", NO_CROPS, THREE, SHIFTS),
-        ("cnn_short_plain", CNN, f"{SHORT_CNN} --augment off", NO_CROPS, THREE, SHIFTS),
+        ("cnn_short_augmented", CNN, f"{SHORT} --augment on", CROPS, SHIFTS),
+        *((f"cnn_short_pooled{name}", CNN,
+           f"{SHORT} --augment on --global_pooling on --dropout 0 --channels {channels}", CROPS, ())
+          for name, channels in POOLED.items()),
+        ("mlp_pytorch_short_plain", MLP, f"{CIFAR10} {SHORT} --augment off", NO_CROPS, SHIFTS),
+        ("cnn_short_plain", CNN, f"{SHORT} --augment off", NO_CROPS, SHIFTS),
     )
+]
+ABLATION = [
+    Experiment(f"mlp_pytorch_cifar10_without_{name.lower().replace(' ', '_')}", MLP,
+               f"{CIFAR10} {flags}", f"without {name}", FRESH, QUICK_MLP)
+    for name, flags in REMOVED.items()
 ]
 FIVE_DIGITS = [
     Experiment("rnn_T5_first", RNN, "--input_length 5 --train_steps 30 --eval_freq 1",
@@ -147,16 +170,16 @@ FIVE_DIGITS = [
 RNN_LONGER = [
     Experiment(f"rnn_{name}_T{T}", RNN,
                f"--input_length {T} {NORMAL_INIT} --input_scale {scale} {MANY_STEPS}",
-               f"vanilla RNN, input scale {float(scale):.3g}", TEN[:5],
+               f"vanilla RNN, input scale {float(scale):.3g}", TEN,
                QUICK_RNN if T in (5, 30) else "",
                MEMORY if (scale, T) == ("1", 30) else ())
     for name, scale in INPUT_SCALES.items()
-    for T in (5, 10, 15, 20, 30)
+    for T in (5, 10, 15, 20, 30, 50)
 ]
 SMALL = "vanilla RNN, small inputs and steps"
 RNN_LIMITS = [  # T = 30; the first is the original's net
     next(each for each in RNN_LONGER if each.measures),
-    *(Experiment(f"rnn_T30_{kind}", RNN, f"--input_length 30 {change} {MANY_STEPS}", label, TEN[:5],
+    *(Experiment(f"rnn_T30_{kind}", RNN, f"--input_length 30 {change} {MANY_STEPS}", label, TEN,
                  QUICK_RNN, MEMORY)
       for kind, change, label in (
           ("small_inputs", f"{NORMAL_INIT} {SMALL_INPUTS}", "vanilla RNN, small inputs"),
@@ -166,26 +189,26 @@ RNN_LIMITS = [  # T = 30; the first is the original's net
           ("bistable", "--recipe best", BISTABLE),
       ))
 ]
-# Figure 7 takes the runs of the claims where there are some. Those of LSTM, GRU and the bistable
-# initialisation are older ones, of fewer steps.
-OLD_LENGTHS = (1, 3, 5, 10, 15, 20, 25, 30, 40, 50, 70, 100)
+# Figure 7: each net with its optimiser and rate, chosen on validation from one grid (T = 30).
+TUNED = {
+    "original": " --optimizer adam --learning_rate 3e-3",
+    "small": " --optimizer adam --learning_rate 3e-3",
+    "lstm": " --optimizer adam --learning_rate 3e-3",
+    "gru": " --optimizer rmsprop --learning_rate 3e-3",
+}
 DESIGNED = "vanilla RNN, bistable (hand-designed)"
 RNN_LENGTHS = [
-    *RNN_LONGER,
-    RNN_LIMITS[3],
-    *(Experiment(f"rnn_length_{kind}_T{T}", RNN, f"--input_length {T} {flags}", label, seeds,
-                 QUICK_RNN if T in (5, 10) else "")
-      for kind, lengths, flags, label, seeds in (
-          ("small", (5, 10, 20), f"{NORMAL_INIT} {SMALL_INPUTS} {SMALL_STEPS} {MANY_STEPS}",
-           SMALL, TEN[:5]),
-          ("lstm", OLD_LENGTHS, f"--cell lstm --train_steps 500 {PERFECT}", "LSTM", FIVE),
-          ("gru", (5, 10, 20, 30, 50), "--cell gru --optimizer adam --learning_rate 1e-2 "
-           f"--max_norm 1 --train_steps 3000 {PERFECT}", "GRU", FIVE),
-          ("best", OLD_LENGTHS, f"--recipe best {FEW_STEPS}", DESIGNED, FIVE),
-          ("best", (200, 500, 1000),
-           "--recipe best --train_steps 60 --eval_freq 20 --target_accuracy 1", DESIGNED, FIVE),
-      )
-      for T in lengths)
+    Experiment(f"rnn_length_{kind}_T{T}", RNN,
+               f"--input_length {T} {flags}{TUNED.get(kind, '')} {MANY_STEPS}", label, TEN[:5],
+               QUICK_RNN if T in (5, 10) else "")
+    for kind, flags, label in (
+        ("original", f"{NORMAL_INIT} --input_scale 1", "vanilla RNN (original)"),
+        ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1", SMALL),
+        ("lstm", "--cell lstm --forget_bias 1", "LSTM, forget bias 1"),
+        ("gru", "--cell gru", "GRU"),
+        ("bistable", "--recipe best --schedule constant", DESIGNED),
+    )
+    for T in (5, 10, 20, 30, 50, 100)
 ]
 
 
@@ -201,23 +224,16 @@ def _hidden_sizes(
     ]
 
 
-OLD_HIDDEN = (16, 32, 64, 128, 256)
-RNN_HIDDEN_OLD = [
-    *_hidden_sizes("rnn_hidden", "original", f"{NORMAL_INIT} --input_scale 1 {FEW_STEPS}", NORMAL,
-                   FIVE, OLD_HIDDEN, (10, 15)),
-    *_hidden_sizes("rnn_hidden", "best", FEW_STEPS, BISTABLE, FIVE, OLD_HIDDEN, (15,)),
-]
-RNN_HIDDEN_NEW = [  # the protocol's; about an hour on one core
+RNN_HIDDEN = [
     *(each for each in RNN_LONGER if each.group in ("rnn_inputs1_T10", "rnn_inputs1_T15")),
     *_hidden_sizes("rnn_units", "original", f"{NORMAL_INIT} --input_scale 1 {MANY_STEPS}", NORMAL,
                    TEN, (4, 8, 16, 32, 64, 256), (10, 15)),
     *_hidden_sizes("rnn_units", "best", f"--schedule constant {MANY_STEPS}", BISTABLE,
-                   TEN, (2, 4, 8, *OLD_HIDDEN), (10, 15)),
+                   TEN, (2, 4, 8, 16, 32, 64, 128, 256), (10, 15)),
 ]
-RNN_HIDDEN = RNN_HIDDEN_OLD
 # fmt: on
-SWEEPS = [*FIVE_DIGITS, *RNN_LENGTHS, *RNN_LIMITS, *RNN_HIDDEN]
-EXPERIMENTS = {each.group: each for each in (*TOY, *DESCENT, *IMAGES, *SWEEPS)}
+SWEEPS = [*FIVE_DIGITS, *RNN_LONGER, *RNN_LIMITS, *RNN_HIDDEN, *RNN_LENGTHS]
+EXPERIMENTS = {each.group: each for each in (*TOY, *DESCENT, *IMAGES, *ABLATION, *SWEEPS)}
 
 
 @dataclass(frozen=True)

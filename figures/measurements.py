@@ -1,15 +1,15 @@
-"""What claims need beside a run's history: accuracy on shifted images, memory, costs of layers."""
+"""What claims need beside a run's history: predictions, shifted images, memory, costs of layers."""
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import chain, count, islice, pairwise
+from itertools import chain, count, islice, pairwise, product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from data import load_dataset
+from data import Dataset, load_dataset
 from data.images import class_probabilities
 from data.palindromes import (
     MIN_HELD_OUT_SPACE,
@@ -24,64 +24,96 @@ from part2_cnn.model import CNN, layer_table
 from part3_rnn.model import initial_net
 from part3_rnn.plot import correlation_ratio, gradient_norms
 from training import UsageError
+from training.distributed import choose_device
 from training.runs import RunRecord, load_best
 
-SHIFTS_FILE, MEMORY_FILE, PALINDROMES_FILE = "shifts.csv", "memory.csv", "palindromes.csv"
-SHIFT_COLUMNS = {"shift": int, "direction": "U5", "images": int, "test_accuracy": float}
+SHIFTS_FILE, PREDICTIONS_FILE = "shifts.csv", "predictions.csv"
+MEMORY_FILE, PALINDROMES_FILE = "memory.csv", "palindromes.csv"
+SHIFT_COLUMNS = {
+    "shift": int, "direction": "U5", "fill": "U5", "images": int, "test_accuracy": float,
+    "consistency": float,
+}  # fmt: skip
+PREDICTION_COLUMNS = {"label": int, "predicted": int, "confidence": float}
 MEMORY_COLUMNS = dict.fromkeys(  # a share is a correlation ratio
     ("step", "initial_gradient", "trained_gradient", "initial_share", "trained_share"), float
 )
 PALINDROME_COLUMNS = dict.fromkeys(("step", "palindromes", "seen", "wrong"), int)
 SHIFTS = range(9)  # pixels
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
-CNN_IMAGES = 2000  # of 10,000, which take the CNN many times as long as the MLP
+FILLS = ("black", "edge")
 SEQUENCES, SEED = 500, 11  # on which memory is measured
 IMAGE, N_CLASSES = (3, 32, 32), 10  # of CIFAR-10: channels, height, width
 
 
 def measure_shifts(run: RunRecord, *, data_dir: Path | None = None) -> str:
-    """The test accuracy at each shift in each direction, as the text of a CSV file.
+    """How a net classifies the test images when they are shifted, as the text of a CSV file.
 
-    The PyTorch MLP is evaluated on all test images, the CNN on the first 2,000. The run still has
-    its weights.
+    A row for each shift, direction, and way to fill the gap: the accuracy, and the share of images
+    with the same prediction as unshifted. The run still has its weights.
     """
-    if run.config.get("whiten"):
-        raise UsageError(f"{run.path}: shifts are measured on nets without whitening alone")
-    dataset = load_dataset("cifar10", data_dir=data_dir)
-    if "dnn_hidden_units" in run.config:
-        net, n_images = MLP.from_config(run.config, dataset.n_inputs, dataset.n_classes), None
-    else:
-        net, n_images = CNN.from_config(run.config), CNN_IMAGES
-    load_best(net, run)
-    images, labels = dataset.x_test[:n_images], dataset.y_test[:n_images]
+    net, dataset = _trained_on_images(run, data_dir)
+    unshifted = class_probabilities(net, dataset.x_test).argmax(1)
     rows = []
-    for shift in SHIFTS:
-        for name, (down, right) in DIRECTIONS.items():
-            moved = shifted(images, shift * down, shift * right)
-            accuracy = np.mean(class_probabilities(net, moved).argmax(1) == labels)
-            rows.append((shift, name, len(labels), f"{accuracy:.4f}"))
-            if not shift:
-                break  # all directions are the same
+    for shift, fill, (name, (down, right)) in product(SHIFTS, FILLS, DIRECTIONS.items()):
+        predicted = unshifted
+        if shift:
+            moved = shifted(dataset.x_test, shift * down, shift * right, fill)
+            predicted = class_probabilities(net, moved).argmax(1)
+        shares = (f"{np.mean(predicted == same):.4f}" for same in (dataset.y_test, unshifted))
+        rows.append((shift, name, fill, len(unshifted), *shares))
     return _csv(SHIFT_COLUMNS, rows)
 
 
-def shifted(images: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Images (N, C, H, W) moved by so many pixels, black filling the gap."""
+def _trained_on_images(run: RunRecord, data_dir: Path | None) -> tuple[torch.nn.Module, Dataset]:
+    """The net of a run that still has its weights, where PyTorch computes fastest; and CIFAR-10."""
+    if run.config.get("whiten"):
+        raise UsageError(f"{run.path}: nets without whitening alone are measured")
+    dataset = load_dataset("cifar10", data_dir=data_dir)
+    if "dnn_hidden_units" in run.config:
+        net = MLP.from_config(run.config, dataset.n_inputs, dataset.n_classes)
+    else:
+        net = CNN.from_config(run.config)
+    load_best(net, run)
+    return net.to(choose_device("auto")), dataset
+
+
+def shifted(images: np.ndarray, down: int, right: int, fill: str) -> np.ndarray:
+    """Images (N, C, H, W) moved by so many pixels.
+
+    Args:
+        fill: of the gap: `black`, or `edge`, the nearest pixel that is left.
+    """
     height, width = images.shape[2:]
-    padded = np.pad(images, [(0, 0), (0, 0), (abs(down),) * 2, (abs(right),) * 2])
+    mode = {"black": "constant", "edge": "edge"}[fill]
+    padded = np.pad(images, [(0, 0), (0, 0), (abs(down),) * 2, (abs(right),) * 2], mode)
     top, left = abs(down) - down, abs(right) - right
     return padded[:, :, top : top + height, left : left + width]
 
 
-def read_shifts(record: Path) -> tuple[np.ndarray, np.ndarray, int]:
-    """The shifts in pixels, the accuracies (n_shifts, n_directions), and on how many images."""
+def read_shifts(record: Path, column: str, fill: str) -> np.ndarray:
+    """A column of shifts.csv for one way to fill the gap, (n_shifts, n_directions)."""
     rows = _read_csv(record / SHIFTS_FILE, SHIFT_COLUMNS)
-    at = [rows["test_accuracy"][rows["shift"] == shift] for shift in SHIFTS]
-    try:
-        accuracies = np.stack([np.broadcast_to(each, len(DIRECTIONS)) for each in at])
-    except ValueError as error:
-        raise UsageError(f"{record / SHIFTS_FILE} is broken: a shift is missing") from error
-    return np.array(SHIFTS), accuracies, int(rows["images"][0])
+    values = rows[column][rows["fill"] == fill]
+    if len(values) != len(SHIFTS) * len(DIRECTIONS):
+        raise UsageError(f"{record / SHIFTS_FILE} is broken: a shift is missing")
+    return values.reshape(len(SHIFTS), len(DIRECTIONS))
+
+
+def measure_predictions(run: RunRecord, *, data_dir: Path | None = None) -> str:
+    """What a net predicts for each test image, in their order, as the text of a CSV file.
+
+    The run still has its weights.
+    """
+    net, dataset = _trained_on_images(run, data_dir)
+    probabilities = class_probabilities(net, dataset.x_test)
+    confidence = (f"{value:.4f}" for value in probabilities.max(1))
+    rows = zip(dataset.y_test, probabilities.argmax(1), confidence, strict=True)
+    return _csv(PREDICTION_COLUMNS, rows)
+
+
+def read_predictions(record: Path) -> np.ndarray:
+    """A record's predictions.csv, a field a column."""
+    return _read_csv(record / PREDICTIONS_FILE, PREDICTION_COLUMNS)
 
 
 def measure_memory(run: RunRecord, *, data_dir: Path | None = None) -> str:
@@ -150,6 +182,7 @@ def read_palindromes(record: Path) -> np.ndarray:
 
 MEASURES = {
     SHIFTS_FILE: measure_shifts,
+    PREDICTIONS_FILE: measure_predictions,
     MEMORY_FILE: measure_memory,
     PALINDROMES_FILE: measure_palindromes,
 }

@@ -15,10 +15,12 @@ TOY_ORIGINAL = {
     "mixup": 0.0,
     "average_decay": 0.0,
     "batch_size": "32",
+    "precision": "float32",
     "max_epochs": 40,
     "eval_freq": 20,
     "patience": 0,
     "augment": "off",
+    "cutout": 0,
     "whiten": "off",
     "views": 1,
 }
@@ -54,8 +56,9 @@ CIFAR10_BEST = CIFAR10_ORIGINAL | {
     "activation": "gelu",
     "label_smoothing": 0.1,
     "batch_size": "512",
+    "precision": "auto",
     "max_epochs": 250,
-    "eval_freq": "epoch",
+    "eval_freq": 440,  # steps: five epochs
     "patience": 0,
     "whiten": "on",
     "views": 18,

@@ -37,7 +37,7 @@ PYTORCH_ONLY = {
     "mixup": 0.0,
     "average_decay": 0.0,
 }
-IMAGES_ONLY = {"augment": False, "whiten": False, "views": 1}
+IMAGES_ONLY = {"augment": False, "cutout": 0, "whiten": False, "views": 1}
 
 
 # fmt: off
@@ -72,7 +72,7 @@ def build_parser(parent: Parser) -> Parser:
         help="width of each hidden layer; '': no hidden layer")
     add("--init", choices=tuple(INITIALISERS),
         help="initialisation; he or normal give both models the same weights for the same seed")
-    add("--precision", choices=("auto", "float32", "float64", "bfloat16"), default="float32",
+    add("--precision", choices=("auto", "float32", "float64", "bfloat16"),
         help="float32, float64: of all numbers; bfloat16: pytorch: of the net's products, the rest "
         "in float32; auto: bfloat16 on a device that has units for it, else float32")
     add("--dropout", type=number(float, 0, 0.99), metavar="P",
@@ -234,8 +234,8 @@ def _image_pipeline(args: argparse.Namespace, images, labels, batch_size: int):
     from data.images import image_pipeline
 
     return image_pipeline(
-        images, labels, batch_size, seed=args.seed, augment=args.augment, whiten=args.whiten,
-        n_views=args.views, dtype=_dtype(args),
+        images, labels, batch_size, seed=args.seed, augment=args.augment, cutout=args.cutout,
+        whiten=args.whiten, n_views=args.views, dtype=_dtype(args),
     )  # fmt: skip
 
 

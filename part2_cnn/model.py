@@ -4,7 +4,7 @@ Run this file to see its layers: python part2_cnn/model.py
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,27 +39,37 @@ class CNN(nn.Module):
     Args:
         n_channels: of an image, 3 for colour.
         n_classes: number of logits.
-        dropout: probability of zeroing an activation of a hidden linear layer in training.
+        channels: of the three blocks.
+        global_pooling: the mean of each channel and one linear layer in place of the three linear
+            layers (Lin, Chen and Yan, 2014).
+        dropout: probability of zeroing an input of the last linear layers in training.
         winograd: convolve by Winograd's method where it pays, see `part2_cnn.winograd`.
     """
 
     def __init__(
-        self, n_channels: int, n_classes: int, *, dropout: float = 0.5, winograd: bool = True
+        self,
+        n_channels: int,
+        n_classes: int,
+        *,
+        channels: Sequence[int] = CHANNELS,
+        global_pooling: bool = False,
+        dropout: float = 0.5,
+        winograd: bool = True,
     ):
         super().__init__()
-        widths = (n_channels, *CHANNELS)
+        widths = (n_channels, *channels)
         self.features = nn.Sequential(
             *(layer for i, o in pairwise(widths) for layer in block(i, o, winograd))
         )
+        self.grid = 1 if global_pooling else GRID
+        hidden = [] if global_pooling else [
+            nn.Linear(channels[-1] * GRID * GRID, UNITS), nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(UNITS, UNITS), nn.ReLU(inplace=True),
+        ]  # fmt: skip
+        n_last = channels[-1] if global_pooling else UNITS
         self.classifier = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(CHANNELS[-1] * GRID * GRID, UNITS),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(UNITS, UNITS),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(UNITS, n_classes),
+            nn.Flatten(), *hidden, nn.Dropout(dropout), nn.Linear(n_last, n_classes)
         )
         self.apply(_initialise)
         nn.init.normal_(self.classifier[-1].weight, std=0.01)  # all classes about equally likely
@@ -71,18 +81,23 @@ class CNN(nn.Module):
         """The net that a run's flags describe, with its weights channels last."""
         # The compiler would unroll the loops of Winograd's method.
         winograd = config["winograd"] and not config["compile"]
-        net = cls(n_channels, n_classes, dropout=config["dropout"], winograd=winograd)
+        net = cls(
+            n_channels, n_classes, dropout=config["dropout"], winograd=winograd,
+            channels=config.get("channels", CHANNELS),  # older runs have none
+            global_pooling=config.get("global_pooling", False),
+        )  # fmt: skip
         return net.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, n_channels, H, W), H and W at least 8 -> logits (N, n_classes).
 
         The layers fit 32x32 pixels. For images of another size, adaptive average pooling brings
-        the last block's output to the 4x4 places that the linear layers expect.
+        the last block's output to the 4x4 places that the linear layers expect; for global pooling
+        to one.
         """
         features = self.features(images)
-        if features.shape[2:] != (GRID, GRID):
-            features = F.adaptive_avg_pool2d(features, GRID)
+        if features.shape[2:] != (self.grid, self.grid):
+            features = F.adaptive_avg_pool2d(features, self.grid)
         return self.classifier(features)
 
 

@@ -3,33 +3,37 @@
 ORIGINAL = {
     "dropout": 0.5,
     "optimizer": "adam",
-    # The original leaves the learning rate, its schedule and the batch size open.
-    "learning_rate": 5e-4,
-    "schedule": "one_cycle",
+    # The original leaves the learning rate, the batch size, the patience and the length open; they
+    # were chosen by validation loss, see figures/tuning/cnn_original.md.
+    "learning_rate": 1e-3,
+    "schedule": "constant",
     "momentum": 0.0,
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
     "mixup": 0.0,
     "average_decay": 0.0,
-    "batch_size": "64",
+    "batch_size": "256",
     "image_sizes": "32",
-    "max_epochs": 16,
+    "max_epochs": 100,
     "eval_freq": "epoch",
-    "patience": 5,
+    "patience": 10,
     "augment": "on",
+    "cutout": 0,
     "views": 1,
 }
 GIVEN = {"augment", "dropout", "optimizer"}  # what the original states; all else was chosen here
 BEST = ORIGINAL | {
     "optimizer": "muon",
     "learning_rate": 0.02,
+    "schedule": "one_cycle",
     "momentum": 0.9,
     "weight_decay": 0.05,
     "label_smoothing": 0.1,
     "average_decay": 0.995,
     "batch_size": "128",
     "image_sizes": "24,24,32",
-    "max_epochs": 14,
+    "cutout": 8,
+    "max_epochs": 35,
     "eval_freq": 704,  # steps: two epochs
     "patience": 0,
     "views": 2,

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import Dataset, load_dataset
 from data.batches import ImageBatches, mix
 from data.images import image_pipeline, resize
-from part2_cnn.model import CNN
+from part2_cnn.model import CHANNELS, CNN
 from part2_cnn.recipes import RECIPES
 from training import UsageError, distributed, flags
 from training.cli import run_cli, run_training
@@ -30,7 +30,9 @@ from training.torch_model import TorchModel
 
 SCRIPT = "part2_cnn/train.py"
 SMALLEST_IMAGE = 8  # pixels a side: three poolings leave one
-EVALUATION_CHUNK = 125  # images: the first block's output then takes 33 MB
+# Images evaluated at once: the first block's output then takes 33 MB, which suits a processor's
+# cache; a GPU has more memory, and needs more to be busy.
+EVALUATION_CHUNK, GPU_CHUNK = 125, 2500
 
 
 # fmt: off
@@ -47,6 +49,10 @@ def build_parser(recipe_flags: Parser) -> Parser:
         help="progressive resizing: pixels a side that training images are scaled to, each for an "
         f"equal share of --max_epochs, at least {SMALLEST_IMAGE}")
     add = flag_adder(parser, "net")
+    add("--channels", type=channels, metavar="N,N,N", default="64,128,256",
+        help="channels of the three blocks")
+    add("--global_pooling", type=on_off, metavar="on|off", default="off",
+        help="the mean of each channel and one linear layer in place of the three linear layers")
     add("--dropout", type=number(float, 0, 0.99), metavar="P",
         help="probability of zeroing an activation of a hidden linear layer")
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
@@ -63,6 +69,14 @@ def build_parser(recipe_flags: Parser) -> Parser:
     flags.add_run_flags(flag_adder(parser, "run"))
     return parser
 # fmt: on
+
+
+def channels(text: str) -> tuple[int, ...]:
+    """Parse the channels of the blocks."""
+    found = counts(text)
+    if len(found) != len(CHANNELS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {len(CHANNELS)} numbers")
+    return found
 
 
 FLAGS = build_parser, flags.recipe_parser, lambda args: RECIPES[args.recipe]
@@ -105,8 +119,8 @@ def build(
     max_epochs = args.max_epochs or RECIPES[args.recipe]["max_epochs"]
     prepare, batches, views = image_pipeline(
         x, y, batch_size, seed=args.seed, max_epochs=max_epochs, augment=args.augment,
-        image_sizes=args.image_sizes, n_views=args.views, memory_format=torch.channels_last,
-        rank=group.rank, world_size=group.size,
+        cutout=args.cutout, image_sizes=args.image_sizes, n_views=args.views,
+        memory_format=torch.channels_last, rank=group.rank, world_size=group.size,
     )  # fmt: skip
     torch.manual_seed(args.seed)
     net = CNN.from_config(vars(args), x.shape[1], dataset.n_classes).to(device)
@@ -122,7 +136,8 @@ def build(
     model = TorchModel(
         net, optimizer, splits, prepare=prepare, label_smoothing=args.label_smoothing,
         mixup=args.mixup, average_decay=args.average_decay, views=views, resize=resize,
-        precision=getattr(torch, args.precision), evaluation_chunk=EVALUATION_CHUNK, group=group,
+        precision=getattr(torch, args.precision), group=group,
+        evaluation_chunk=EVALUATION_CHUNK if device.type == "cpu" else GPU_CHUNK,
     )  # fmt: skip
     model.image_size = args.image_sizes[0]  # of the evaluation before the first step
     return model, batches

@@ -152,11 +152,19 @@ class VanillaRNN(nn.Module):
 class GatedRNN(nn.Module):
     """PyTorch's LSTM or GRU and a linear layer, for comparison with the vanilla RNN."""
 
-    def __init__(self, cell: str, input_dim: int, hidden_dim: int, output_dim: int):
+    def __init__(
+        self, cell: str, input_dim: int, hidden_dim: int, output_dim: int,
+        *, forget_bias: float | None = None,
+    ):  # fmt: skip
         super().__init__()
         self.input_dim = input_dim
         self.cell = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](input_dim, hidden_dim)
         self.linear = nn.Linear(hidden_dim, output_dim)
+        if forget_bias is not None:
+            forget = slice(hidden_dim, 2 * hidden_dim)  # PyTorch's order is input, forget, ...
+            with torch.no_grad():
+                self.cell.bias_ih_l0[forget] = forget_bias
+                self.cell.bias_hh_l0[forget] = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Sequences (N, T, input_dim), or integer digits (N, T) -> logits (N, output_dim)."""
@@ -171,7 +179,7 @@ def net_from_config(config: Mapping[str, Any]) -> VanillaRNN | GatedRNN:
     """The net that a run's flags describe, with weights from PyTorch's global generator."""
     sizes = config["input_dim"], config["num_hidden"], config["num_classes"]
     if config["cell"] != "rnn":
-        return GatedRNN(config["cell"], *sizes)
+        return GatedRNN(config["cell"], *sizes, forget_bias=config.get("forget_bias"))
     scales = {name: config[name] for name in ("init", "init_scale", "input_scale")}
     return VanillaRNN(config["input_length"], *sizes, **scales)
 

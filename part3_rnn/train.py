@@ -59,6 +59,8 @@ def build_parser(parent: Parser) -> Parser:
         "has two stable states")
     add("--input_scale", type=number(float, 0), metavar="X",
         help="rnn: standard deviation of the initial W_xh")
+    add("--forget_bias", type=number(float, -100, 100), metavar="X",
+        help="lstm: initial bias of the forget gate (default: PyTorch's, about 0)")
     add = flag_adder(parser, "optimiser")
     flags.add_optimiser_flags(add)
     add("--max_norm", type=number(float, 0), metavar="X",
@@ -83,6 +85,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for flag in VANILLA_ONLY:
         if args.cell != "rnn" and getattr(args, flag) is not None:
             raise UsageError(f"--{flag} is for --cell rnn; PyTorch initialises the {args.cell}")
+    if args.forget_bias is not None and args.cell != "lstm":
+        raise UsageError(f"--forget_bias is for --cell lstm; the {args.cell} has no forget gate")
     flags.check_momentum(args)
     args.device = choose_device(args.device)
     return args

@@ -17,11 +17,12 @@ from figures import regenerate
 from figures.catalogue import figures, stem
 from figures.experiments import EXPERIMENTS, MLP, RNN_LENGTHS, Experiment, Group, Records
 from figures.measurements import (
+    FILLS,
     MEASURES,
     SHIFTS,
     measure_memory,
-    measure_shifts,
     read_memory,
+    read_predictions,
     read_shifts,
     shifted,
 )
@@ -139,18 +140,34 @@ def test_recorded_shifts_begin_at_the_recorded_accuracy(records):
     with_shifts = [name for name, each in EXPERIMENTS.items() if "shifts.csv" in each.measures]
     assert with_shifts
     for run in (run for name in with_shifts for run in records[name].runs):
-        pixels, accuracy, images = read_shifts(run.path)
-        assert pixels.tolist() == list(SHIFTS)
-        assert accuracy.shape == (9, 4)
-        expected = run.result["test_accuracy"]
-        # Of a part of the test images, within three standard deviations.
-        by_chance = 0 if images == 10_000 else 3 * (expected * (1 - expected) / images) ** 0.5
-        assert accuracy[0] == pytest.approx(expected, abs=by_chance + 2e-4)
+        for fill in FILLS:
+            accuracy = read_shifts(run.path, "test_accuracy", fill)
+            assert accuracy.shape == (len(SHIFTS), 4)
+            # Training may have computed the net's products in bfloat16.
+            assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=3e-3)
+            assert (read_shifts(run.path, "consistency", fill)[0] == 1).all()
+
+
+def test_recorded_predictions_have_the_recorded_accuracy(records):
+    measured = [name for name, each in EXPERIMENTS.items() if "predictions.csv" in each.measures]
+    assert len(measured) == 2
+    labels = []
+    for run in (run for name in measured for run in records[name].runs):
+        rows = read_predictions(run.path)
+        labels.append(rows["label"].tolist())
+        accuracy = (rows["label"] == rows["predicted"]).mean()
+        assert accuracy == pytest.approx(run.result["test_accuracy"], abs=3e-3)
+        assert ((rows["confidence"] >= 0.1) & (rows["confidence"] <= 1)).all()
+    assert len(labels[0]) == 10_000
+    assert all(each == labels[0] for each in labels)
 
 
 @pytest.mark.parametrize("text", ["", "shift\n1\n", "step,x\n1,2\n", "\xff"])
 def test_broken_measurements_are_named(text, tmp_path):
-    for name, read in (("shifts.csv", read_shifts), ("memory.csv", read_memory)):
+    for name, read in (
+        ("shifts.csv", lambda record: read_shifts(record, "test_accuracy", "black")),
+        ("memory.csv", read_memory), ("predictions.csv", read_predictions),
+    ):  # fmt: skip
         with pytest.raises(UsageError, match=name):
             read(tmp_path)
         (tmp_path / name).write_text(text)
@@ -507,31 +524,42 @@ def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp
     assert accuracy == pytest.approx(run.result["test_accuracy"], abs=2e-3)  # float32 against 64
 
 
-def test_shifting_moves_pixels_and_fills_with_black():
+def test_shifting_moves_pixels_and_fills_the_gap():
     images = np.arange(1, 17, dtype=np.uint8).reshape(1, 1, 4, 4)
-    moved = shifted(images, 1, -2)[0, 0]
+    moved = shifted(images, 1, -2, "black")[0, 0]
     assert moved.tolist() == [[0, 0, 0, 0], [3, 4, 0, 0], [7, 8, 0, 0], [11, 12, 0, 0]]
-    assert (shifted(images, 0, 0) == images).all()
-    assert not shifted(images, 4, 0).any()
+    moved = shifted(images, 1, -2, "edge")[0, 0]
+    assert moved.tolist() == [[3, 4, 4, 4], [3, 4, 4, 4], [7, 8, 8, 8], [11, 12, 12, 12]]
+    for fill in FILLS:
+        assert (shifted(images, 0, 0, fill) == images).all()
+    assert not shifted(images, 4, 0, "black").any()
 
 
 @pytest.mark.parametrize("part", ["part1_mlp", "part2_cnn"])
-def test_shifts_of_a_trained_net(part, run_main, tmp_path, tiny_cifar10):
+def test_predictions_and_shifts_of_a_trained_net(part, run_main, tmp_path, tiny_cifar10):
     flags = {
         "part1_mlp": ("--model", "pytorch", "--dataset", "cifar10", "--dnn_hidden_units", "32"),
-        "part2_cnn": ("--image_sizes", "8"),
+        "part2_cnn": ("--image_sizes", "8", "--channels", "4,8,16", "--global_pooling", "on"),
     }[part]
     script = importlib.import_module(f"{part}.train")
     flags = (*flags, "--data_dir", tiny_cifar10, "--batch_size", 54, "--max_epochs", 3)
     run_main(script.main, "train.py", *flags, "--run_dir", tmp_path / "run")
     run = read_run(tmp_path / "run")
-    (tmp_path / "shifts.csv").write_text(MEASURES["shifts.csv"](run, data_dir=tiny_cifar10))
-    _, accuracy, images = read_shifts(tmp_path)
-    assert MEASURES["shifts.csv"] is measure_shifts
-    assert images == 20
+    for name in ("shifts.csv", "predictions.csv"):
+        (tmp_path / name).write_text(MEASURES[name](run, data_dir=tiny_cifar10))
+    rows = read_predictions(tmp_path)
+    correct = (rows["label"] == rows["predicted"]).mean()
+    assert len(rows) == 20
     if part == "part1_mlp":  # the CNN is evaluated on images of 8 pixels, measured on whole ones
-        assert accuracy[0] == pytest.approx(run.result["test_accuracy"], abs=1e-4)
-    assert ((accuracy >= 0) & (accuracy <= 1)).all()
+        assert correct == pytest.approx(run.result["test_accuracy"], abs=1e-4)
+    for fill in FILLS:
+        accuracy = read_shifts(tmp_path, "test_accuracy", fill)
+        assert accuracy[0] == pytest.approx(correct, abs=1e-4)
+        # At 20 images a share is a multiple of a twentieth.
+        for values in (accuracy, read_shifts(tmp_path, "consistency", fill)):
+            assert values * 20 == pytest.approx((values * 20).round(), abs=1e-6)
+    assert (read_shifts(tmp_path, "consistency", "black")[0] == 1).all()
+    assert (read_shifts(tmp_path, "consistency", "black")[1:] < 1).any()
 
 
 def test_memory_of_a_trained_net(run_main, tmp_path):

@@ -249,6 +249,8 @@ def add_cifar10_flags(add: Callable[..., None]) -> None:
         help="a mirror to download the archive from (default: the original server)")
     add("--augment", type=on_off, metavar="on|off",
         help="data augmentation: random flip and random 32x32 crop with padding 4")
+    add("--cutout", type=number(int, 0, 32), metavar="N",
+        help="data augmentation: a grey square of N pixels a side at a random place; 0: none")
     add("--views", type=int, choices=(1, 2, 18, 50),
         help="test-time augmentation: average the final predictions over so many versions of an "
         "image: 1 itself, 2 with its mirror image, 18 and 50 both, shifted over a 3x3 or 5x5 grid")
