@@ -74,7 +74,7 @@ MATCHED, NARROW = f" --noise {CIRCLES_NOISE}", f" --factor 0.8 --noise {NARROW_N
 # Recipe best with free hidden sizes, and what so large a net needs against overfitting.
 WIDE = (
     "--recipe best --dnn_hidden_units 1536,1536,1536 --skip on --learning_rate 1e-3 "
-    "--dropout 0.1 --mixup 0.2 --max_epochs 300"
+    "--dropout 0.1 --mixup 0.2 --weight_decay 0.05 --max_epochs 300"
 )
 CIFAR10 = "--model pytorch --dataset cifar10"
 # One recipe for nets of all kinds and sizes, set in advance. Short runs are evaluated before the
@@ -88,7 +88,7 @@ POOLED = {"64": "16,32,64", "128": "32,64,128", "256": "64,128,256"}  # 0.07, 0.
 CROPS, NO_CROPS = "short runs, random crops", "short runs, no crops"
 # Recipe original of the MLP, with one thing removed at a time; plain SGD in place of AdamW has a
 # learning rate of its own, chosen on validation.
-SGD_RATE = "0.1"
+SGD_RATE = "0.3"
 REMOVED = {
     "augmentation": "--augment off",
     "dropout": "--dropout 0",
@@ -193,8 +193,8 @@ RNN_LIMITS = [  # T = 30; the first is the original's net
 TUNED = {
     "original": " --optimizer adam --learning_rate 3e-3",
     "small": " --optimizer adam --learning_rate 3e-3",
-    "lstm": " --optimizer adam --learning_rate 3e-3",
-    "gru": " --optimizer rmsprop --learning_rate 3e-3",
+    "lstm": " --optimizer rmsprop --learning_rate 3e-4",
+    "gru": " --optimizer adam --learning_rate 1e-2",
 }
 DESIGNED = "vanilla RNN, bistable (hand-designed)"
 RNN_LENGTHS = [
