@@ -135,7 +135,8 @@ DESCENT = [
     )
 ]
 IMAGES = [
-    Experiment(group, script, flags, label, FRESH, QUICK_CNN if script == CNN else QUICK_MLP, more)
+    Experiment(group, script, flags, label, FRESH if group != "cnn_best" else (0,),
+               QUICK_CNN if script == CNN else QUICK_MLP, more)
     for group, script, flags, label, more in (
         ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", SHIFTS + PREDICTIONS),
         ("mlp_pytorch_cifar10_test_stopped", MLP, f"{CIFAR10} --validation test",
