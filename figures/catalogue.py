@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from figures import experiments, images, rnn, rnn_claims, toy, toy_claims
+from figures import experiments, image_claims, images, rnn, rnn_claims, toy, toy_claims
 from figures.effects import Claim
 from figures.experiments import EXPERIMENTS, Experiment, Group, Records
 from figures.measurements import SEQUENCES
@@ -45,9 +45,9 @@ def all_claims(records: Records) -> list[Claim]:
     return [
         toy_claims.same_nets(records),
         toy_claims.circles_harder(records),
-        images.cnn_better(records),
-        images.cnn_smaller(records),
-        images.robust(records),
+        image_claims.cnn_better(records),
+        image_claims.cnn_smaller(records),
+        image_claims.robust(records),
         rnn_claims.five_digits(records),
         rnn_claims.longer(records),
         rnn_claims.gradients(records),
@@ -67,7 +67,9 @@ def figures() -> dict[str, ReportFigure]:
         for dataset in ("circles", "moons")
     )
     mlp, mlp_stopped, mlp_best, mlp_wide, cnn, cnn_best = experiments.IMAGES[:6]
-    short = [each for each in experiments.IMAGES if "short" in each.group]
+    crops, no_crops = ([each for each in experiments.IMAGES if each.label == label]
+                       for label in (experiments.CROPS, experiments.NO_CROPS))
+    crops_shifted = [each for each in crops if each.measures]
     return {
         "1": ReportFigure(
             1, "The toy data sets: the training points of one seed.", toy.toy_sets, circles[:1],
@@ -92,39 +94,46 @@ def figures() -> dict[str, ReportFigure]:
             1, "The MLP 512-256-128 on CIFAR-10 with recipe original, and below, as coursework "
             f"often does it, with the test set in the place of the validation set: {CURVES}",
             images.mlp_curves, [mlp, mlp_stopped], images.image_curves),
+        "optimisations": ReportFigure(
+            1, "What each optimisation of the MLP on CIFAR-10 is worth: recipe original, and with "
+            "one of them removed. Circles are seeds; dotted: the mean with all of them.",
+            images.optimisations, [mlp, *experiments.ABLATION], images.optimisations_text),
         "mlp_best": ReportFigure(
             1, "MLPs on CIFAR-10: recipe original, recipe best, and recipe best with free hidden "
-            "sizes; one seed each, single view.",
-            images.mlp_best, [mlp.with_one_seed(), mlp_best, mlp_wide], images.mlp_gain),
+            f"sizes. {LINES}.", images.best_curves, [mlp, mlp_best, mlp_wide], images.best_gain),
         "5": ReportFigure(
             2, f"The CNN on CIFAR-10 with recipe original: {CURVES}",
             images.cnn_curves, [cnn], images.image_curves),
+        "cnn_mistakes": ReportFigure(
+            2, "What the CNN with recipe original confuses: the answers to the test images, all "
+            "seeds together, and the accuracy of each class.", images.mistakes, [cnn],
+            images.mistakes_text),
         "cnn_best": ReportFigure(
-            2, "The CNN on CIFAR-10: recipe original and recipe best, over training time. While "
-            "recipe best trains on small images it is also evaluated on small images.",
-            images.cnn_best, [cnn, cnn_best], images.cnn_gain),
+            2, f"The CNN on CIFAR-10: recipe original and recipe best. {LINES}. While recipe best "
+            "trains on small images it is also evaluated on small images.",
+            images.best_curves, [cnn, cnn_best], images.best_gain),
         "mlp_and_cnn": ReportFigure(
-            2, "Test accuracy of the MLP and of the CNN with recipe original, over epochs and over "
-            "time, on logarithmic axes; a line a seed.", images.mlp_and_cnn, [mlp, cnn]),
+            2, "The MLP and the CNN with recipe original: test accuracy over epochs on a "
+            "logarithmic axis, a line a seed; and the test images that both, one or none of them "
+            "gets right.", image_claims.mlp_and_cnn, [mlp, cnn]),
         "efficiency": ReportFigure(
-            2, "Test accuracy of short runs with random crops against the size of the net; the CNN "
-            "was trained for fewer epochs. Marks are seeds.", images.efficiency,
-            [*(EXPERIMENTS[f"mlp_pytorch_short_{size}"]
-               for size in ("tiny", "small", "augmented", "large")),
-             EXPERIMENTS["cnn_short_augmented"]]),
+            2, "Test accuracy of short runs, all with one recipe, against the size of the net. "
+            "Short strokes are seeds.", image_claims.efficiency, crops),
         "shifts": ReportFigure(
-            2, "Test accuracy when every test image is shifted, black filling the gap: means over "
-            f"the four directions. {LINES}. The MLP is evaluated on all test images, the CNN on "
-            f"{CNN_IMAGES:,}.", images.shifts,
-            [mlp, cnn, *(each for each in short if each.measures)]),
+            2, "What is left when all test images are shifted: accuracy, relative to unshifted "
+            "images, and the share of images whose prediction stays the same; means over four "
+            "directions, with black or the edge's pixels in the gap. Grey: shifts that random "
+            f"crops show in training. {LINES}.", image_claims.shifts,
+            [*no_crops, *crops_shifted, mlp, cnn]),
         "6": ReportFigure(
             3, "The vanilla RNN on palindromes with recipe original, T = 5: the first steps and "
             f"all steps. {LINES}; dotted: chance.", rnn.first_steps, experiments.FIVE_DIGITS,
             rnn.first_steps_text),
         "7": ReportFigure(
             3, "How many seeds solve the task, of how many, and the test accuracy, against the "
-            "number of digits read. The numbers of steps differ, as the labels say; the input "
-            "scale is the standard deviation of the input weights.", rnn.lengths,
+            f"number of digits read. All nets had {experiments.MANY:,} steps at most; the "
+            "optimiser and the learning rate of each were chosen on validation from one grid.",
+            rnn.lengths,
             experiments.RNN_LENGTHS, rnn.lengths_text),
         "longer": ReportFigure(
             3, "The share of seeds that solve the task against the number of digits read, for two "

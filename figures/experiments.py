@@ -286,6 +286,11 @@ class Group:
         return self.config["environment"]["threads"]
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the runs were trained on a GPU."""
+        return self.config["environment"]["device"] not in ("cpu", "auto")
+
+    @property
     def seconds(self) -> float:
         """What it took to train all seeds, one after another.
 

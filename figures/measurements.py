@@ -20,7 +20,7 @@ from data.palindromes import (
     unfold,
 )
 from part1_mlp.mlp_pytorch import MLP
-from part2_cnn.model import CNN, layer_table
+from part2_cnn.model import CHANNELS, CNN, layer_table
 from part3_rnn.model import initial_net
 from part3_rnn.plot import correlation_ratio, gradient_norms
 from training import UsageError
@@ -212,9 +212,12 @@ class Cost(NamedTuple):
     dense_multiply_adds: int
 
 
-def cnn_costs() -> dict[tuple[str, str], Cost]:
+def cnn_costs(
+    channels: Sequence[int] = CHANNELS, global_pooling: bool = False
+) -> dict[tuple[str, str], Cost]:
     """The cost of each of the CNN's layers, by its name and the shape of its output."""
-    rows = layer_table(CNN(IMAGE[0], N_CLASSES), IMAGE)
+    net = CNN(IMAGE[0], N_CLASSES, channels=channels, global_pooling=global_pooling)
+    rows = layer_table(net, IMAGE)
     sizes = [math.prod(IMAGE), *(math.prod(map(int, row[1].split(" x "))) for row in rows)]
     return {
         tuple(row[:2]): Cost(*row[2:], (n_in + 1) * n_out, n_in * n_out)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.toy import DEFAULT_NOISE
 from figures.experiments import MODELS, ORIGINAL_MLP, Group, Records
-from figures.report import IMAGES, TOY
+from figures.report import IMAGES, TOY, WIDE
 from figures.toy import bayes_accuracy_of
 from training import UsageError
 from training.cli import markdown_table
@@ -17,9 +17,12 @@ PUBLISHED = {"mlp_pytorch_cifar10_original": f"the original {ORIGINAL_MLP}"}  # 
 def readme_table(records: Records) -> str:
     """The README's results: a line for each net and recipe."""
     rows = []
-    for group in (records[name] for name in (*TOY, *IMAGES)):
+    for group in (records[name] for name in (*TOY, *IMAGES[:2], WIDE, *IMAGES[2:])):
         config, accuracy, averaged = group.config, group.single_view(), group.averaged()
-        net = f"{group.net} ({MODELS[config['model']]})" if "model" in config else group.net
+        net = group.net
+        if net == "MLP":
+            units = "-".join(map(str, config["dnn_hidden_units"]))
+            net = f"MLP {units} ({MODELS[config['model']]})"
         data = config["dataset"].replace("cifar", "CIFAR-")
         spread = f" ({accuracy.min():.4f} to {accuracy.max():.4f})" if len(accuracy) > 1 else ""
         views = f"{averaged.mean():.4f}" if averaged is not None else ""

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from figures import pages, report
 from figures.catalogue import ReportFigure, all_claims, figures, stem
 from figures.experiments import Experiment, Records
-from figures.retrain import expected_times, retrain, seconds_a_run
+from figures.retrain import LONG, expected_times, is_long, retrain
 from training import UsageError
 from training.cli import ROOT, format_duration, run_cli
 from training.flags import Parser, folder, number
@@ -31,7 +31,6 @@ BENCHMARKS = {  # by the section that shows them
 FAULTS = ROOT / "tests" / "faults" / "faults.json"
 MUTANTS = ROOT / "tests" / "mutants.json"
 GRADING = ROOT / "tests" / "benchmarks" / "grading.json"
-LONG = 600  # seconds that a run takes, above which `--retrain original` trains one seed
 SECTIONS = ("results", "faults", "mutants", "grade", *BENCHMARKS)  # of README.md and docs/
 
 
@@ -82,8 +81,7 @@ def to_train(
         numbered = [figure for name, figure in shown.items() if name.isdigit()]
         for each in (each for figure in numbered for each in figure.experiments):
             if each.is_original:
-                long = seconds_a_run(each, records) > LONG
-                experiments.append(each.with_one_seed() if long else each)
+                experiments.append(each.with_one_seed() if is_long(each, records) else each)
     return experiments
 
 
@@ -129,8 +127,10 @@ def main() -> int:
     if args.quick or args.dry_run or args.retrain is not None:
         experiments = to_train(args.retrain or names, shown, records)
         if args.dry_run or not args.quick:  # of short runs there are no records
-            table, seconds = expected_times(experiments, records, args.jobs)
+            table, seconds, on_gpu = expected_times(experiments, records, args.jobs)
             time = f"by the records of earlier runs this takes {format_duration(seconds)}"
+            if on_gpu:
+                time += f"; {on_gpu} of these runs were recorded on a GPU and are slow without one"
             print(f"{table}\n\n{time}" if args.dry_run else time, flush=True)
         if args.dry_run:
             return 0

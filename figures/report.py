@@ -29,8 +29,8 @@ SOLVED = 0.99  # accuracy of every seed at which a length counts as learnt
 TEMPLATE = Path(__file__).with_name("report.md.in")
 TOY = ("mlp_numpy_moons_original", "mlp_pytorch_moons_original")
 IMAGES = ("mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best", "cnn_original", "cnn_best")
-TEST_STOPPED = "mlp_pytorch_cifar10_test_stopped"
-RNN = ("rnn_T5_original", "rnn_length_best_T5")
+TEST_STOPPED, WIDE = "mlp_pytorch_cifar10_test_stopped", "mlp_pytorch_cifar10_wide"
+RNN = ("rnn_T5_original", "rnn_length_bistable_T5")
 NO_SETTINGS = {"script", "environment", "seed", "device", "dry_run", "compile", "cifar10_md5"}
 GIVEN = {  # flags whose value the original states, by group
     "mlp_pytorch_cifar10": part1_mlp.recipes.GIVEN,
@@ -235,6 +235,8 @@ def reproduction_table(figures: Figures, records: Records) -> str:
 def trained_on(group: Group) -> str:
     """The processor and the precision of a group's runs, as far as they recorded it."""
     found = group.config["environment"]
+    if group.on_gpu:
+        return f"GPU ({found['device']}), {found['precision'] or 'float32'}"
     cpu = found["cpu"] or found["machine"] or "a machine not recorded"
     threads = f", {found['threads']} threads" if found["threads"] else ""
     precision = found["precision"] or "precision not recorded"

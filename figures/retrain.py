@@ -19,6 +19,7 @@ from training.cli import ROOT, markdown_table, train_in_process
 from training.runs import CONFIG, HISTORY, RESULT, read_run, write_atomically
 
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
+LONG = 600  # seconds that a run takes, above which `--retrain original` trains one seed
 SPLITS, SMALL = ("train", "test"), (500, 100)  # images of CIFAR-10 that short runs use
 
 
@@ -72,22 +73,32 @@ def retrain(
 
 def expected_times(
     experiments: Sequence[Experiment], earlier: Records, jobs: int
-) -> tuple[str, float]:
+) -> tuple[str, float, int]:
     """What a retraining will take by earlier records, on a machine like theirs.
 
     Returns:
-        A table of the runs with the seconds of each; the seconds of all. Runs without a record,
-        of which nothing is known, add nothing.
+        A table of the runs with the seconds of each; the seconds of all; and how many were recorded
+        on a GPU. Runs without a record, of which nothing is known, add nothing.
     """
-    rows, whole, cores = [], 0.0, os.cpu_count() or 1
+    rows, whole, cores, on_gpu = [], 0.0, os.cpu_count() or 1, 0
     for experiment in dict.fromkeys(experiments):
         seconds, n = seconds_a_run(experiment, earlier), len(experiment.seeds)
-        command = experiment.command(experiment.seeds[0])
-        rows.append((experiment.group, n, f"{seconds:.0f}" if seconds else "unknown", command))
+        cell = f"{seconds:.0f}" if seconds else "unknown"
         if seconds:  # earlier versions did not record the threads: then all cores
-            threads = earlier.read(experiment).threads or cores
+            group = earlier.read(experiment)
+            threads = group.threads or cores
             whole += n * seconds * max(1.0, threads * jobs / cores) / jobs
-    return markdown_table(("runs", "seeds", "seconds each", "command of the first"), rows), whole
+            on_gpu += n * group.on_gpu
+            cell += " on a GPU" * group.on_gpu
+        rows.append((experiment.group, n, cell, experiment.command(experiment.seeds[0])))
+    table = markdown_table(("runs", "seeds", "seconds each", "command of the first"), rows)
+    return table, whole, on_gpu
+
+
+def is_long(experiment: Experiment, records: Records) -> bool:
+    """Whether one of its runs takes more than LONG on a processor, or is recorded on a GPU."""
+    seconds = seconds_a_run(experiment, records)
+    return seconds > LONG or (seconds > 0 and records.read(experiment).on_gpu)
 
 
 def seconds_a_run(experiment: Experiment, records: Records) -> float:

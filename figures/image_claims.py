@@ -1,0 +1,282 @@
+"""Claims C3 to C5 on the nets on CIFAR-10, and the figures that show them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+
+from data.images import PADDING
+from figures.effects import (
+    CONDITIONAL,
+    CONTRADICTED,
+    SUPPORTED,
+    Claim,
+    Effect,
+    holm,
+    mcnemar,
+    verdict,
+    welch,
+)
+from figures.experiments import Group, Records, by_label, seeds_of
+from figures.measurements import (
+    FILLS,
+    SHIFTS,
+    cnn_costs,
+    mlp_costs,
+    read_predictions,
+    read_shifts,
+    total,
+)
+from training.plotting import COLOURS, Figure, band, new_figure
+
+NETS = {"MLP": "mlp_pytorch", "CNN": "cnn"}  # parts of the names of their groups
+LINES = {"black": "--", "edge": "-"}  # by what fills the gap of a shifted image
+# Of each size a convolutional net and an MLP with about as many parameters, or more.
+SIZES = {
+    "cnn_short_pooled128": "mlp_pytorch_short_small",
+    "cnn_short_pooled256": "mlp_pytorch_short_augmented",
+    "cnn_short_augmented": "mlp_pytorch_short_large",
+}
+
+# --- C3 -------------------------------------------------------------------------------------------
+
+
+def mlp_and_cnn(groups: Sequence[Group]) -> Figure:
+    """Claim C3: test accuracy over epochs, and the test images that each net gets right."""
+    figure, ((curves, bars),) = new_figure(1, 2, panel=(3.6, 2.7))
+    for group, colour, line in zip(groups, COLOURS, ("-", "--"), strict=False):
+        parameters = group.runs[0].result["parameters"] / 1e6
+        for i, run in enumerate(group.runs):
+            label = f"{group.net}, {parameters:.2f} M parameters" if not i else ""
+            x, y = run.history["epoch"][1:], run.history["test_accuracy"][1:]
+            curves.plot(x, y, line, color=colour, linewidth=0.9, label=label)
+    title = f"test accuracy, {seeds_of(groups[0])}"
+    curves.set(xlabel="epochs", xscale="log", ylim=(0, 1), title=title)
+    curves.legend(loc="lower right", fontsize=7)
+    mlp, cnn = (np.array(correct(group)) for group in groups)
+    kinds = {"both": mlp & cnn, "CNN alone": cnn & ~mlp, "MLP alone": mlp & ~cnn,
+             "neither": ~mlp & ~cnn}  # fmt: skip
+    shades = ("#20405c", "#5b8db8", "#d9a05b", "#e8e8e8")
+    left = np.zeros(len(mlp))
+    for (name, which), shade in zip(kinds.items(), shades, strict=True):
+        shares = which.mean(1)
+        found = bars.barh(range(len(mlp)), shares, left=left, color=shade, label=name)
+        dark = shade == shades[0]
+        bars.bar_label(found, [f"{share:.0%}" for share in shares], label_type="center",
+                       fontsize=8, color="white" if dark else "black")  # fmt: skip
+        left += shares
+    seeds = [f"seed {run.config['seed']}" for run in groups[0].runs]
+    bars.set_yticks(range(len(mlp)), seeds)
+    bars.set(xlabel="share of the test images", xlim=(0, 1), title="who gets them right")
+    bars.grid(visible=False)
+    bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=4, fontsize=7,
+                columnspacing=1)  # fmt: skip
+    return figure
+
+
+def correct(group: Group) -> list[np.ndarray]:
+    """For each seed, whether each test image is classified correctly."""
+    found = [read_predictions(run.path) for run in group.runs]
+    return [rows["label"] == rows["predicted"] for rows in found]
+
+
+def cnn_better(records: Records) -> Claim:
+    """C3: the difference over seeds, and image by image for each seed."""
+    groups = cnn, mlp = [records[f"{net}_original"] for net in ("cnn", "mlp_pytorch_cifar10")]
+    names = ("CNN", "MLP")
+    pairs = list(zip(*map(correct, groups), strict=True))
+    effects = [welch("mean test accuracy over seeds", names, cnn.accuracies, mlp.accuracies)]
+    effects += [
+        mcnemar(f"the same {len(pair[0]):,} test images, seed {run.config['seed']}", names, *pair)
+        for run, pair in zip(cnn.runs, pairs, strict=True)
+    ]
+    effects = holm(effects)
+    alone = [np.mean([f(a, b).sum() for a, b in pairs])
+             for f in (lambda a, b: a & ~b, lambda a, b: b & ~a)]  # fmt: skip
+    judged = verdict(effects)
+    ends = {
+        SUPPORTED: "The CNN is ahead, over the seeds and image by image with each of them.",
+        CONTRADICTED: "The MLP is ahead.",
+    }
+    return Claim(
+        "C3", "The CNN classifies CIFAR-10 better than the MLP.",
+        f"Recipe original of both nets, {seeds_of(cnn)} each; the seeds' means are compared by "
+        "Welch's test, and for each seed the answers to the same test images by McNemar's.",
+        effects, judged,
+        f"{ends.get(judged, 'The comparisons do not agree on which net is better.')} On average "
+        f"{alone[0]:,.0f} test images are classified correctly by the CNN alone, {alone[1]:,.0f} "
+        "by the MLP alone.",
+        "mlp_and_cnn",
+    )  # fmt: skip
+
+
+# --- C4 -------------------------------------------------------------------------------------------
+
+
+def efficiency(groups: Sequence[Group]) -> Figure:
+    """Claim C4: accuracy against the number of parameters and of multiply-adds."""
+    figure, (panels,) = new_figure(1, 2, sharey=True, panel=(3.4, 2.9))
+    kinds: dict[str, list[Group]] = {}
+    for group in groups:
+        kinds.setdefault(kind_of(group), []).append(group)
+    for (kind, same), colour, style in zip(
+        kinds.items(), COLOURS, ("o-", "s", "^--"), strict=False
+    ):
+        same = sorted(same, key=size)
+        for axes, x in zip(panels, zip(*map(size, same), strict=True), strict=True):
+            axes.plot(x, [g.accuracies.mean() for g in same], style, color=colour, label=kind)
+            for at, group in zip(x, same, strict=True):
+                axes.plot([at] * len(group.runs), group.accuracies, "_k", markersize=5)
+    for axes, name in zip(panels, ("parameters", "multiply-adds an image"), strict=True):
+        axes.set(xlabel=name, xscale="log", ylim=(0, 1))
+    panels[0].legend(loc="lower right", fontsize=7)
+    panels[0].set_ylabel("test accuracy, short runs")
+    return figure
+
+
+def kind_of(group: Group) -> str:
+    """What kind of net it is, for the legend."""
+    if group.net == "MLP":
+        return "MLPs"
+    if group.config["global_pooling"]:
+        return "convolutions, global pooling"
+    return "CNN (original): three linear layers"
+
+
+def size(group: Group) -> tuple[int, int]:
+    """The parameters of a net, and its multiply-adds an image."""
+    config = group.config
+    if group.net == "MLP":
+        costs = mlp_costs(config["dnn_hidden_units"])
+    else:
+        costs = cnn_costs(config["channels"], config["global_pooling"])
+    whole = total(costs.values())
+    return whole.parameters, whole.multiply_adds
+
+
+def cnn_smaller(records: Records) -> Claim:
+    """C4: convolutional nets and MLPs with about as many parameters, or more."""
+    effects = []
+    for pair in ([records[name] for name in names] for names in SIZES.items()):
+        names = tuple(f"{group.net} ({size(group)[0] / 1e6:.2f} M)" for group in pair)
+        effects.append(welch("test accuracy", names, *(group.accuracies for group in pair)))
+    effects = holm(effects)
+    judged = verdict(effects)
+    costs = cnn_costs()
+    whole = total(costs.values())
+    shared = total(cost for (name, _), cost in costs.items() if name.startswith("conv"))
+    mlp = records["mlp_pytorch_short_augmented"]
+    parameters, multiply_adds = size(mlp)
+    ends = {
+        SUPPORTED: "At every size the convolutional net is ahead of an MLP with about as many "
+        "parameters, or more.",
+        CONTRADICTED: "At no size is the convolutional net ahead, and at some the MLP is.",
+        CONDITIONAL: "At some sizes the convolutional net is ahead, at others the MLP is.",
+    }
+    return Claim(
+        "C4", "The CNN makes better use of its parameters, because convolutions share weights.",
+        f"Short runs of all nets with one recipe, set in advance: {mlp.config['max_epochs']} "
+        f"epochs of AdamW with random crops, {seeds_of(mlp)} each. MLPs of four sizes; the "
+        "original's CNN; and its convolutions alone, of three widths, with global average pooling "
+        "and one linear layer.",
+        effects, judged,
+        f"{ends.get(judged, 'The runs do not decide.')} The counts alone say something else: the "
+        f"whole CNN has {whole.parameters:,} parameters, the original's MLP {parameters:,}. The "
+        f"six convolutions have {shared.parameters:,} of them, where fully connected layers of "
+        f"their shapes would have {shared.dense_parameters / shared.parameters:,.0f} times as "
+        "many; the rest is in the CNN's three linear layers. And sharing saves parameters, not "
+        f"work: an image takes the CNN {whole.multiply_adds:,} multiply-adds, the MLP "
+        f"{multiply_adds:,}.",
+        "efficiency",
+    )  # fmt: skip
+
+
+# --- C5 -------------------------------------------------------------------------------------------
+
+
+def shifts(groups: Sequence[Group]) -> Figure:
+    """Claim C5: accuracy kept above, consistency below, against the shift."""
+    by_training = by_label(groups)
+    figure, panels = new_figure(
+        2, len(by_training), sharex=True, sharey="row", panel=(2.8, 2.2)
+    )  # fmt: skip
+    rows = {"accuracy kept": kept, "same prediction": consistency}
+    for (title, nets), column in zip(by_training.items(), panels.T, strict=True):
+        for measure, axes in zip(rows.values(), column, strict=True):
+            for group, fill in product(nets, FILLS):
+                style = {
+                    "colour": COLOURS[list(NETS).index(group.net)], "line": LINES[fill],
+                    "label": f"{group.net}, {fill}",
+                }  # fmt: skip
+                band(axes, np.array(SHIFTS), measure(group, fill), **style)
+                axes.lines[-1].set(marker="os"[group.net == "CNN"], markersize=3.5)
+            axes.set_ylim(0, 1.12)
+            if nets[0].config["augment"]:
+                axes.axvspan(0, PADDING, color="grey", alpha=0.12, linewidth=0)
+        column[0].set_title(title, fontsize=9)
+        column[-1].set_xlabel("shift in pixels")
+    for name, axes in zip(rows, panels[:, 0], strict=True):
+        axes.set_ylabel(name)
+    handles = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def kept(group: Group, fill: str) -> np.ndarray:
+    """The share of the accuracy that is kept, (n_seeds, n_shifts), mean over the directions."""
+    accuracy = _on_shifted(group, "test_accuracy", fill)
+    return accuracy / accuracy[:, :1]
+
+
+def consistency(group: Group, fill: str) -> np.ndarray:
+    """The share of images with the same prediction as unshifted, (n_seeds, n_shifts)."""
+    return _on_shifted(group, "consistency", fill)
+
+
+def _on_shifted(group: Group, column: str, fill: str) -> np.ndarray:
+    return np.stack([read_shifts(run.path, column, fill).mean(1) for run in group.runs])
+
+
+def robust(records: Records) -> Claim:
+    """C5: what a shift leaves to each net, with and without random crops in training."""
+    at = PADDING  # the largest shift that random crops show in training
+    groups = {kind: [records[f"{NETS[net]}_short_{kind}"] for net in ("CNN", "MLP")]
+              for kind in ("plain", "augmented")}  # fmt: skip
+    effects = holm(list(_compared(groups, at)))
+    half = len(effects) // 2
+    plain, crops = ({effect.sign for effect in part} for part in (effects[:half], effects[half:]))
+    judged = verdict(effects)
+    if plain == {1} and crops != {1}:
+        judged = CONDITIONAL
+    ends = {
+        SUPPORTED: "A shift leaves the CNN more of its accuracy and of its predictions, whether "
+        "training showed shifts or not.",
+        CONTRADICTED: "A shift does not leave the CNN more than the MLP.",
+        CONDITIONAL: "By some of these measures a shift leaves the CNN more, by others the MLP.",
+    }
+    if judged == CONDITIONAL and plain == {1}:
+        other = [effect.what for effect in effects[half:] if effect.sign != 1]
+        ends[CONDITIONAL] = (
+            "Where training showed no shifts, a shift leaves the CNN more of its accuracy and of "
+            "its predictions. Where random crops showed them, that is not found everywhere (not "
+            f"for: {'; '.join(other)}): a net without convolutions can be trained to be robust. "
+            "The claim holds for nets that were not."
+        )
+    short = groups["plain"][0]
+    return Claim(
+        "C5", "The CNN is more robust to small translations, unless a net is trained to be.",
+        f"Short runs of {short.config['max_epochs']} epochs with and without random crops, "
+        f"{seeds_of(short)} of each net. All 10,000 test images are shifted by {at} pixels left, "
+        "right, up and down; black or the edge's pixels fill the gap. Compared are the accuracy, "
+        "relative to unshifted images, and the share of images whose prediction stays the same.",
+        effects, judged, ends.get(judged, "The runs do not decide."), "shifts",
+    )  # fmt: skip
+
+
+def _compared(groups: dict[str, list[Group]], at: int) -> Iterator[Effect]:
+    """The CNN's values less the MLP's at this shift: first those trained without crops."""
+    trained = {"plain": "without crops", "augmented": "with crops"}
+    measures = {"accuracy kept": kept, "same prediction": consistency}
+    for (kind, nets), (name, measure), fill in product(groups.items(), measures.items(), FILLS):
+        what = f"{name}, trained {trained[kind]}, gap filled with {fill}"
+        yield welch(what, ("CNN", "MLP"), *(measure(net, fill)[:, at] for net in nets))
