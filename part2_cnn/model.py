@@ -116,7 +116,8 @@ def layer_table(net: CNN, image_shape: tuple[int, int, int]) -> list[tuple[str, 
     """
     rows = []
     x = torch.zeros(1, *image_shape)
-    for layer in (*net.features, *net.classifier):
+    pooling = [nn.AdaptiveAvgPool2d(1)] if net.grid == 1 else []
+    for layer in (*net.features, *pooling, *net.classifier):
         with torch.no_grad():
             x = layer(x)
         parameters = sum(p.numel() for p in layer.parameters())
@@ -133,6 +134,8 @@ def _layer_name(layer: nn.Module) -> str:
             return f"conv 3x3, {layer.in_channels} -> {layer.out_channels}, padding 1"
         case nn.MaxPool2d():
             return "max-pool 2x2, stride 2"
+        case nn.AdaptiveAvgPool2d():
+            return "mean of each channel"
         case nn.Linear():
             return f"linear {layer.in_features} -> {layer.out_features}"
         case nn.Dropout():

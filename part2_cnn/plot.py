@@ -13,40 +13,38 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import Dataset, load_dataset
+from data.cifar10 import CLASS_NAMES
 from data.images import class_probabilities
 from part2_cnn import train
 from part2_cnn.model import CNN
 from training.cli import run_cli
 from training.flags import folder, plot_parser, read_own_run
-from training.plotting import Figure, draw_curves, new_figure, save_figure, style
+from training.plotting import Axes, Figure, draw_curves, new_figure, save_figure, style
 from training.runs import RunRecord, load_best
 
 MISTAKE_ROWS, MISTAKE_COLUMNS = 4, 6
 FILTERS_A_ROW = 8
 
 
-def draw_confusion(dataset: Dataset, probabilities: np.ndarray) -> Figure:
-    """How many test images of each true class (rows) were predicted as each class (columns).
+def draw_confusion(axes: Axes, labels: np.ndarray, predicted: np.ndarray) -> None:
+    """How many images of each true class (rows) were predicted as each class (columns).
 
     Args:
-        probabilities: of the test images, (N, n_classes).
+        labels, predicted: numbers of CLASS_NAMES, (N,).
     """
-    answers = dataset.y_test, probabilities.argmax(1)
-    labels = range(dataset.n_classes)
-    counts = confusion_matrix(*answers, labels=labels)
-    shares = confusion_matrix(*answers, labels=labels, normalize="true")
-    figure, ((axes,),) = new_figure(1, 1, panel=(5.2, 4.6))
-    display = ConfusionMatrixDisplay(shares, display_labels=dataset.class_names).plot(
+    answers, numbers = (labels, predicted), range(len(CLASS_NAMES))
+    counts = confusion_matrix(*answers, labels=numbers)
+    shares = confusion_matrix(*answers, labels=numbers, normalize="true")
+    display = ConfusionMatrixDisplay(shares, display_labels=CLASS_NAMES).plot(
         ax=axes, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1}, text_kw={"size": 7}
     )
     for text, count in zip(display.text_.flat, counts.flat, strict=True):
         text.set_text(count)
-    axes.set_xticks(labels, dataset.class_names, rotation=45, ha="right")
+    axes.set_xticks(numbers, CLASS_NAMES, rotation=45, ha="right")
     axes.grid(visible=False)
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(f"{counts.sum():,} test images, accuracy {counts.trace() / counts.sum():.4f}")
-    figure.colorbar(display.im_, ax=axes, label="share of the true class", shrink=0.8)
-    return figure
+    axes.set_title(f"{counts.sum():,} answers, accuracy {counts.trace() / counts.sum():.4f}")
+    axes.figure.colorbar(display.im_, ax=axes, label="share of the true class", shrink=0.8)
 
 
 def draw_mistakes(dataset: Dataset, probabilities: np.ndarray) -> Figure:
@@ -88,8 +86,10 @@ def _draw_net(run: RunRecord, data_dir: Path | None) -> dict[str, Figure]:
     load_best(net, run)
     dataset = load_dataset("cifar10", data_dir=data_dir or run.config["data_dir"])
     probabilities = class_probabilities(net, dataset.x_test, run.config["views"])
+    confusion, ((axes,),) = new_figure(1, 1, panel=(5.2, 4.6))
+    draw_confusion(axes, dataset.y_test, probabilities.argmax(1))
     return {
-        "confusion": draw_confusion(dataset, probabilities),
+        "confusion": confusion,
         "mistakes": draw_mistakes(dataset, probabilities),
         "filters": draw_filters(net),
     }

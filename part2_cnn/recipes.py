@@ -32,8 +32,7 @@ BEST = ORIGINAL | {
     "average_decay": 0.995,
     "batch_size": "128",
     "image_sizes": "24,24,32",
-    "cutout": 8,
-    "max_epochs": 35,
+    "max_epochs": 14,
     "eval_freq": 704,  # steps: two epochs
     "patience": 0,
     "views": 2,

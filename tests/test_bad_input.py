@@ -105,6 +105,9 @@ def test_the_largest_whole_number_is_a_billion():
         (("--device", "cuda"), "--device"),
         (("--whiten", "on"), "--whiten"),
         (("--augment", "on"), "--augment"),
+        (("--dataset", "cifar10", "--cutout", "33"), "--cutout: '33' is not allowed"),
+        (("--cutout", "8"), "--cutout is for --dataset cifar10"),
+        (("--model", "pytorch", "--dataset", "circles", "--cutout", "1"), "--cutout is for"),
         (("--views", "2"), "--views"),
         (("--batch_size", "5000"), "--batch_size"),
         (("--resume", "--overwrite"), "--resume"),
@@ -240,6 +243,25 @@ def test_plot_refuses_what_is_no_run(run_main, refused, tmp_path):
     refused(tmp_path / "run", words="history.csv", main=plot.main)
 
 
+@pytest.mark.parametrize(
+    ("part", "added", "figures"),
+    [("part1_mlp", {"cutout"}, 2), ("part2_cnn", {"channels", "cutout", "global_pooling"}, 4),
+     ("part3_rnn", {"forget_bias"}, 3)],
+)  # fmt: skip
+def test_runs_of_earlier_versions_with_fewer_flags_are_plotted(
+    part, added, figures, runs, run_main, tmp_path, monkeypatch
+):
+    shutil.copytree(runs / part, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config.keys() > added
+    earlier = {name: value for name, value in config.items() if name not in added}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(earlier))
+    script, drawn = importlib.import_module(f"{part}.plot"), []
+    monkeypatch.setattr(script, "save_figure", lambda figure, path: drawn.append(path.name) or [])
+    code, _, err = run_main(script.main, "plot.py", tmp_path / "run")
+    assert (code, err, len(drawn)) == (0, "", figures)
+
+
 GARBLED = ("", "no such", "1", None, True, -1, 0.5, math.nan, math.inf, 10**30, [], [-1], ["x"],
            {"a": [1]})  # fmt: skip
 # Of each script and what it reads from config.json, the garbled values that are allowed.
@@ -252,16 +274,18 @@ ALLOWED = {
         "skip": (True,), "script": (),
     },
     "part2_cnn.plot": {
-        "dropout": (0.5,), "winograd": (True,), "compile": (True,), "views": (), "recipe": (),
-        "seed": (), "data_dir": (None, "no such", "1"), "script": (),
+        "channels": (), "global_pooling": (True,), "dropout": (0.5,), "winograd": (True,),
+        "compile": (True,), "views": (), "recipe": (), "seed": (),
+        "data_dir": (None, "no such", "1"), "script": (),
     },
     "part2_cnn.predict": {
-        "dropout": (0.5,), "winograd": (True,), "compile": (True,), "views": (), "script": (),
+        "channels": (), "global_pooling": (True,), "dropout": (0.5,), "winograd": (True,),
+        "compile": (True,), "views": (), "script": (),
     },
     "part3_rnn.plot": {
         "cell": (), "recipe": (), "seed": (), "input_length": (), "input_dim": (),
         "num_hidden": (), "num_classes": (), "init": (), "init_scale": (0.5,),
-        "input_scale": (0.5,), "script": (),
+        "input_scale": (0.5,), "forget_bias": (None, -1, 0.5), "script": (),
     },
 }  # fmt: skip
 

@@ -33,9 +33,10 @@ FLAGS = {
     "--eval_freq 2 --dnn_hidden_units 16,8",
     "pytorch": "--model pytorch --dataset cifar10 --learning_rate 0.01 --batch_size 60 "
     "--max_epochs 40 --eval_freq epoch --dnn_hidden_units 16,8 --dropout 0.1 --batch_norm on "
-    "--mixup 0.2 --average_decay 0.8 --augment on",
-    "cnn": "--image_sizes 8 --optimizer muon --momentum 0.9 --learning_rate 0.05 --batch_size 60 "
-    "--max_epochs 14 --eval_freq epoch --dropout 0.2 --views 2 --augment on --precision float32",
+    "--mixup 0.2 --average_decay 0.8 --augment on --cutout 8",
+    "cnn": "--channels 16,16,32 --image_sizes 8 --optimizer muon --momentum 0.9 "
+    "--learning_rate 0.05 --batch_size 60 --max_epochs 14 --eval_freq epoch --dropout 0.2 "
+    "--views 2 --augment on --cutout 8 --precision float32",
     "rnn": "--input_length 3 --num_hidden 16 --batch_size 64 --learning_rate 0.003 "
     "--train_steps 150 --eval_freq 5",
 }
@@ -69,7 +70,6 @@ Changes = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 @pytest.fixture
 def train(images, tmp_path, monkeypatch) -> Callable[..., Trained]:
     """Train a net, with the x and y arrays of some splits changed."""
-    monkeypatch.setattr(cnn_model, "CHANNELS", (16, 16, 32))
     monkeypatch.setattr(cnn_model, "UNITS", 32)
     monkeypatch.setattr(part3, "EVALUATED", {"train": 100, "val": 200, "test": 200})
     monkeypatch.setenv("CIFAR10_DIR", str(images))

@@ -58,6 +58,27 @@ def test_pixels_have_the_mean_and_variance_of_torchvision():
     assert ((ours.var(0) - theirs.var(0)).abs() / theirs.var(0)).max() < 0.16
 
 
+def test_every_centre_of_a_square_is_as_likely():
+    rows, columns = images.draw_cutout(DRAWS, 32, torch.Generator().manual_seed(0))
+    cells = torch.bincount(rows * 32 + columns, minlength=1024)
+    assert (len(cells), cells.min() > 0) == (1024, True)
+    assert chisquare(cells.numpy()).pvalue > UNLIKELY
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 32])
+def test_cutout_paints_its_square_grey_and_no_other_pixel(size):
+    """With every centre in images of 20x32, so that squares reach beyond each border."""
+    x = random_images(640)[..., :20, :]
+    rows, columns = (t.flatten() for t in torch.meshgrid(torch.arange(20), torch.arange(32),
+                                                         indexing="ij"))  # fmt: skip
+    expected = x.clone()
+    for image, row, column in zip(expected, rows.tolist(), columns.tolist(), strict=True):
+        top, left = row - size // 2, column - size // 2
+        image[:, max(0, top) : top + size, max(0, left) : left + size] = 121
+    assert torch.equal(images.cutout(x, rows, columns, size), expected)
+    assert torch.equal(x, random_images(640)[..., :20, :]), "the stored images stay as they are"
+
+
 def test_resizing_smooths_against_aliasing_as_torchvision_does():
     x = Normaliser(MEAN, STD, CPU)(random_images(3))
     expected = v2.functional.resize(x, [16, 16], antialias=True)
@@ -182,7 +203,7 @@ N = 70
 
 def batches(seed: int = 0, size: int = 32, **options) -> ImageBatches:
     """Augmented batches of 70 images, whose labels are their numbers."""
-    options = {"prepare": Normaliser(MEAN, STD, CPU)} | options
+    options = {"prepare": Normaliser(MEAN, STD, CPU), "cutout": 8} | options
     return ImageBatches(random_images(N), torch.arange(N), size, seed, **options)
 
 
@@ -210,8 +231,34 @@ def test_augmentation_of_an_image_changes_from_epoch_to_epoch_and_from_image_to_
     windows = padded.unfold(2, 32, 1).unfold(3, 32, 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
     possible = {window.contiguous().numpy().tobytes() for window in windows}
     assert {image.numpy().tobytes() for image in first} <= possible
-    plain = batches(augment=False, prepare=lambda x: x)
+    plain = batches(augment=False, cutout=0, prepare=lambda x: x)
     assert all(torch.equal(x, random_images(N)[y]) for x, y in plain.epoch(0))
+
+
+def test_squares_depend_on_seed_and_epoch_alone():
+    def squares(seed: int, epoch: int, size: int = 32, **options) -> torch.Tensor:
+        black = torch.zeros(N, 3, 32, 32, dtype=torch.uint8)
+        options |= {"cutout": 8, "prepare": lambda x: x}
+        drawn = ImageBatches(black, torch.arange(N), size, seed, **options)
+        return torch.cat([x for x, _ in drawn.epoch(epoch)])
+
+    first = squares(0, 0)
+    assert torch.equal(first, squares(0, 0, size=13))
+    assert torch.equal(first, squares(0, 0, augment=False)), "neither flipped nor cropped"
+    for other in (squares(1, 0), squares(0, 1)):
+        assert (first != other).any((1, 2, 3)).float().mean() > 0.9
+    assert len(first.unique(dim=0)) > N / 2
+
+
+def test_batches_differ_in_the_squares_alone():
+    plain, cut = (
+        torch.cat([x for x, _ in batches(cutout=size, prepare=lambda x: x).epoch(1)])
+        for size in (0, 8)
+    )
+    changed = plain != cut
+    assert (cut[changed] == images.GREY).all()
+    painted = changed.any(1).sum((1, 2))
+    assert (painted.min() >= 16, painted.max()) == (True, 64)
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

@@ -26,11 +26,14 @@ from part2_cnn.winograd import Conv3x3, Winograd
 from tests.tiny_cifar10 import make_tiny_cifar10
 from training import cli, distributed, torch_model
 from training.optim import ADAMW_SHARE, make_optimizer, orthogonalised
+from training.plotting import new_figure
 from training.runs import load_best, load_checkpoint, read_run
 from training.torch_model import TorchModel
 
 EXACT = ("--device", "cpu", "--precision", "float32")
 TINY = (*EXACT, "--image_sizes", 8, "--batch_size", 27, "--max_epochs", 2)  # 54 images train
+CHANNELS = (16, 16, 32)  # with `small_net`
+SMALL = (*TINY, "--channels", "16,16,32")
 SMALL_CHECKPOINT = ("--optimizer", "sgd")  # no state of the optimiser: half of Adam's size
 
 
@@ -63,8 +66,7 @@ def best_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def small_net(monkeypatch) -> None:
-    """The same layers with few channels and units, for what takes many steps or checkpoints."""
-    monkeypatch.setattr(model, "CHANNELS", (16, 16, 32))
+    """Few units, beside few channels, for what takes many steps or checkpoints."""
     monkeypatch.setattr(model, "UNITS", 32)
 
 
@@ -116,6 +118,44 @@ def test_forward_gives_logits_for_any_size(channels, classes, size):
     assert logits.shape == (2, classes)
     assert (logits < 0).any(), "logits, not probabilities"
     assert (logits.sum(1) - 1).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_net_has_as_many_channels_as_asked_for(pooled):
+    net = CNN(1, 7, channels=(4, 6, 9), global_pooling=pooled)
+    sizes = [(m.in_channels, m.out_channels) for m in net.features if isinstance(m, nn.Conv2d)]
+    assert sizes == [(1, 4), (4, 4), (4, 6), (6, 6), (6, 9), (9, 9)]
+    linears = [m.weight.shape for m in net.classifier if isinstance(m, nn.Linear)]
+    assert linears == ([(7, 9)] if pooled else [(1024, 9 * 4 * 4), (1024, 1024), (7, 1024)])
+    for size in (32, 20, 8):
+        assert net(torch.randn(2, 1, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("size", [32, 20, 8])
+def test_global_pooling_classifies_by_the_mean_of_each_channel(size):
+    net, x = CNN(3, 10, channels=CHANNELS, global_pooling=True), torch.randn(2, 3, size, size)
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.5]
+    assert not torch.equal(net(x), net(x))
+    last, means = net.classifier[-1], net.features(x).mean((2, 3))
+    torch.testing.assert_close(net.eval()(x), means @ last.weight.T + last.bias)
+
+
+def test_layer_table_of_a_net_with_global_pooling():
+    """Each pixel of a convolution's output takes 9 x inputs x outputs multiply-adds."""
+    net = CNN(3, 10, global_pooling=True)
+    rows = layer_table(net, (3, 32, 32))
+    products = [9 * i * o for i, o in ((3, 64), (64, 64), (64, 128), (128, 128), (128, 256),
+                                       (256, 256))]  # fmt: skip
+    biases = 2 * (64 + 128 + 256) + 10
+    parameters = sum(products) + 256 * 10 + biases
+    assert sum(row[2] for row in rows) == sum(p.numel() for p in net.parameters()) == parameters
+    assert parameters == 1_147_978
+    pixels = [32 * 32] * 2 + [16 * 16] * 2 + [8 * 8] * 2
+    multiply_adds = sum(np.multiply(products, pixels)) + 256 * 10
+    assert sum(row[3] for row in rows) == multiply_adds
+    assert [row[:2] for row in rows if row[0].startswith("mean")] == [
+        ("mean of each channel", "256 x 1 x 1")
+    ]
 
 
 def test_initialisation_is_he_and_all_classes_are_about_equally_likely():
@@ -339,8 +379,8 @@ def test_final_evaluation_averages_the_probabilities_of_the_views():
 
 def test_flags_come_before_recipes_and_recipes_before_nothing():
     original, best = parse(), parse("--recipe", "best", "--views", 18)
-    assert (original.image_sizes, original.batch_size, original.augment) == ((32,), 64, True)
-    assert (original.optimizer, original.max_epochs, original.eval_freq) == ("adam", 16, None)
+    assert (original.image_sizes, original.batch_size, original.augment) == ((32,), 256, True)
+    assert (original.optimizer, original.max_epochs, original.eval_freq) == ("adam", 100, None)
     assert (best.image_sizes, best.batch_size, best.eval_freq) == ((24, 24, 32), 128, 704)
     assert (best.optimizer, best.max_epochs, best.views) == ("muon", 14, 18)
 
@@ -348,7 +388,9 @@ def test_flags_come_before_recipes_and_recipes_before_nothing():
 def test_random_images_are_overfitted(small_net):
     torch.manual_seed(0)
     x, y = torch.randn(20, 3, 8, 8), torch.arange(20) % 10
-    ours = torch_model_of(CNN(3, 10, dropout=0.2), {"train": (x, y)}, "adam", rate=3e-3)
+    ours = torch_model_of(
+        CNN(3, 10, channels=CHANNELS, dropout=0.2), {"train": (x, y)}, "adam", rate=3e-3
+    )
     for _ in range(80):
         ours.train_step(x, y)
     assert ours.evaluate("train")[1] == 1.0
@@ -368,7 +410,7 @@ def test_run_leaves_its_files_and_what_it_was_computed_with(trained):
 
 
 def test_image_sizes_share_the_planned_epochs_and_evaluations_follow(images, small_net):
-    args = parse("--data_dir", images, *TINY, "--image_sizes", "8,16,32", "--max_epochs", 6)
+    args = parse("--data_dir", images, *SMALL, "--image_sizes", "8,16,32", "--max_epochs", 6)
     ours, batches = train.build(args)
     assert [next(batches.epoch(e))[0].shape[-1] for e in range(6)] == [8, 8, 16, 16, 32, 32]
     seen = []
@@ -395,7 +437,7 @@ def test_processes_begin_with_the_same_weights_and_drop_different_activations(
     images, small_net, monkeypatch
 ):
     monkeypatch.setattr(torch_model, "DistributedDataParallel", lambda net: net)
-    args = parse("--data_dir", images, *TINY, "--seed", 5)
+    args = parse("--data_dir", images, *SMALL, "--seed", 5)
     built, seeds = [], []
     for group in (distributed.SINGLE_PROCESS, Rank(0), Rank(1)):
         built.append(train.build(args, group)[0].weights())
@@ -403,7 +445,7 @@ def test_processes_begin_with_the_same_weights_and_drop_different_activations(
     assert all(torch.equal(built[0][name], other[name]) for other in built[1:] for name in other)
     assert len({5, *seeds[1:]}) == 3, "neither the initialisation's nor the other's numbers"
     torch.manual_seed(5)
-    CNN(3, 10)
+    CNN(3, 10, channels=CHANNELS)
     following = torch.rand(1)
     train.build(args)
     assert torch.equal(torch.rand(1), following), "one process is not seeded a second time"
@@ -411,7 +453,7 @@ def test_processes_begin_with_the_same_weights_and_drop_different_activations(
 
 @pytest.mark.parametrize("recipe", ["original", "best"])
 def test_resuming_changes_no_bit(recipe, images, tmp_path, monkeypatch, small_net):
-    flags = ("--data_dir", images, "--recipe", recipe, *TINY, "--image_sizes", "8,16",
+    flags = ("--data_dir", images, "--recipe", recipe, *SMALL, "--image_sizes", "8,16",
              "--checkpoint_seconds", 0, "--mixup", 0.2)  # fmt: skip
     run(*flags, "--run_dir", tmp_path / "whole")
     steps, step = iter(range(100)), TorchModel.train_step
@@ -443,7 +485,7 @@ def test_weights_and_best_epoch_do_not_depend_on_the_test_labels(images, tmp_pat
     for name, other in zip(CLASS_NAMES, CLASS_NAMES[1:] + CLASS_NAMES[:1], strict=True):
         (data / "true" / name).rename(data / "test" / other)
     for folder, name in ((images, "true"), (data, "wrong")):
-        run("--data_dir", folder, *TINY, "--max_epochs", 10, "--patience", 3, "--dropout", 0,
+        run("--data_dir", folder, *SMALL, "--max_epochs", 10, "--patience", 3, "--dropout", 0,
             "--augment", "off", "--learning_rate", 0.003, "--run_dir", tmp_path / name)  # fmt: skip
     true, wrong = (read_run(tmp_path / name) for name in ("true", "wrong"))
     best = true.history["step"] == true.result["best_step"]
@@ -458,10 +500,10 @@ def test_weights_and_best_epoch_do_not_depend_on_the_test_labels(images, tmp_pat
 def test_dry_run_trains_one_batch_and_leaves_nothing(images, tmp_path, capsys, small_net):
     folder = tmp_path / "run"
     # A batch is no larger than what 18 views of it may take in memory: 6 of the 54 images.
-    assert run("--data_dir", images, *TINY, "--batch_size", 54, "--views", 18, "--dry_run",
+    assert run("--data_dir", images, *SMALL, "--batch_size", 54, "--views", 18, "--dry_run",
                "--run_dir", folder) == 0  # fmt: skip
     assert "dry run" in capsys.readouterr().out
-    args = parse("--data_dir", images, *TINY, "--batch_size", 30, "--dry_run")
+    args = parse("--data_dir", images, *SMALL, "--batch_size", 30, "--dry_run")
     assert len(next(train.build(args)[1].epoch(0))[0]) == 30
     assert not folder.exists()
 
@@ -560,8 +602,9 @@ def answers(images):
 
 
 def test_confusion_matrix_counts_true_classes_in_rows(answers):
-    figure = plot.draw_confusion(*answers)
-    axes = figure.axes[0]
+    dataset, probabilities = answers
+    figure, ((axes,),) = new_figure(1, 1)
+    plot.draw_confusion(axes, dataset.y_test, probabilities.argmax(1))
     cells = {text.get_position()[::-1]: text.get_text() for text in axes.texts}  # row, column
     assert len(cells) == 100
     assert {place: text for place, text in cells.items() if text != "0"} == {
@@ -570,7 +613,7 @@ def test_confusion_matrix_counts_true_classes_in_rows(answers):
     shares = axes.images[0].get_array()
     assert (shares[0, 0], shares[0, 2], shares[1, 1]) == pytest.approx((1 / 3, 2 / 3, 1))
     assert axes.images[0].get_clim() == (0, 1)
-    assert axes.get_title() == "6 test images, accuracy 0.5000"
+    assert axes.get_title() == "6 answers, accuracy 0.5000"
     assert [label.get_text() for label in axes.get_yticklabels()] == list(CLASS_NAMES)
     assert figure.axes[1].get_ylabel() == "share of the true class"
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {45}, "names overlap"
@@ -636,6 +679,9 @@ def refused(run_main):
         (("--image_sizes", "16,x"), "--image_sizes"),
         (("--precision", "float16"), "--precision"),
         (("--winograd", "yes"), "--winograd"),
+        *((("--channels", value), "--channels") for value in ("64,128", "1,2,3,4", "8,0,8", "x")),
+        (("--global_pooling", "yes"), "--global_pooling"),
+        *((("--cutout", value), "--cutout") for value in ("-1", "33")),
         (("--dropout", "1"), "--dropout"),
         (("--dataset", "moons"), "--dataset"),
         (("--recipe", "report"), "--recipe"),
@@ -658,7 +704,7 @@ def test_auto_is_recorded_as_what_is_used_and_not_resumed_otherwise(
     refused, images, tmp_path, small_net, monkeypatch
 ):
     folder = tmp_path / "run"
-    flags = ("--data_dir", images, *TINY, "--device", "auto", "--precision", "auto",
+    flags = ("--data_dir", images, *SMALL, "--device", "auto", "--precision", "auto",
              "--max_steps", 1, "--run_dir", folder)  # fmt: skip
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

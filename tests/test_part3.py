@@ -175,6 +175,23 @@ def test_initial_weights_have_their_scale(scale):
     assert by_default.W_xh.std().item() == pytest.approx(1, rel=0.02)
 
 
+@pytest.mark.parametrize("bias", [0.0, 2.5])
+def test_forget_bias_is_that_of_the_forget_gate_and_changes_no_other_weight(bias):
+    flags = ("--cell", "lstm", "--num_hidden", 16, "--seed", 3)
+    args = vars(parse(*flags))
+    plain, net = initial_net(args), initial_net(vars(parse(*flags, "--forget_bias", bias)))
+    expected, ours = plain.state_dict(), net.state_dict()
+    earlier = {name: value for name, value in args.items() if name != "forget_bias"}
+    assert all(torch.equal(w, expected[n]) for n, w in initial_net(earlier).state_dict().items())
+    expected["cell.bias_ih_l0"][16:32] = bias  # PyTorch's order: input, forget, cell, output
+    expected["cell.bias_hh_l0"][16:32] = 0
+    assert all(torch.equal(weight, expected[name]) for name, weight in ours.items())
+    # With inputs of 0, a step keeps sigmoid(bias) of the cell's state.
+    x, h = torch.zeros(1, 1, 10), torch.zeros(1, 1, 16)
+    kept, none = (net.cell(x, (h, c))[1][1] for c in (torch.ones_like(h), h))
+    torch.testing.assert_close(kept - none, torch.tensor(bias).sigmoid().expand_as(h))
+
+
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
 def test_training_starts_from_the_initial_net(cell):
     args = parse("--cell", cell, "--num_hidden", 16, "--seed", 3)
@@ -529,6 +546,9 @@ def test_plot_draws_curves_alone_without_a_vanilla_net(run_main, tmp_path):
         (("--cell", "transformer"), "--cell"),
         (("--cell", "lstm", "--init", "normal"), "--init is for --cell rnn"),
         (("--cell", "gru", "--recipe", "best", "--input_scale", "1"), "--input_scale is for"),
+        (("--forget_bias", "1"), "--forget_bias is for --cell lstm; the rnn has no forget gate"),
+        (("--cell", "gru", "--forget_bias", "0"), "--forget_bias is for --cell lstm; the gru"),
+        *((("--cell", "lstm", "--forget_bias", value), "--forget_bias") for value in ("x", "101")),
         (("--target_accuracy", "0"), "--target_accuracy"),
         (("--batch_size", "full"), "--batch_size"),
         (("--max_epochs", "3"), "--max_epochs"),

@@ -16,8 +16,6 @@ from figures.experiments import (
     FIVE_DIGITS,
     MANY,
     RNN_HIDDEN,
-    RNN_HIDDEN_NEW,
-    RNN_HIDDEN_OLD,
     RNN_LENGTHS,
     RNN_LIMITS,
     RNN_LONGER,
@@ -320,17 +318,14 @@ def test_rank_correlation_is_over_the_runs_without_the_bistable_initialisation(t
 # --- C9 -------------------------------------------------------------------------------------------
 
 
-def hidden_records(
-    experiments: Iterable[Experiment], n_seeds: int, enough: Callable[[str, int, int], float]
-) -> dict[str, Group]:
+def hidden_records(enough: Callable[[str, int, int], float]) -> dict[str, Group]:
     """Nets solve their task with the units that `enough(init, T, steps)` asks for, or more."""
     records = {}
-    for experiment in experiments:
+    for experiment in RNN_HIDDEN:
         config = made_up_run(experiment, 0, 0, 0).config
         few, many = (
-            [float(config["num_hidden"] >= enough(config["init"], config["input_length"], steps))]
-            * n_seeds
-            for steps in (FEW, config["train_steps"])
+            of_ten(10 * (config["num_hidden"] >= enough(config["init"], config["input_length"], n)))
+            for n in (FEW, MANY)
         )
         records[experiment.group] = made_up_group(experiment, few, many)
     return records
@@ -356,23 +351,20 @@ HIDDEN_CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("experiments", "n_seeds"), [(RNN_HIDDEN_OLD, 5), (RNN_HIDDEN_NEW, 10)])
 @pytest.mark.parametrize(("enough", "verdict", "says"), HIDDEN_CASES)
-def test_hidden_state(enough, verdict, says, experiments, n_seeds, monkeypatch):
-    monkeypatch.setattr("figures.rnn_claims.RNN_HIDDEN", experiments)
-    claim = hidden_state(hidden_records(experiments, n_seeds, enough))
+def test_hidden_state(enough, verdict, says):
+    claim = hidden_state(hidden_records(enough))
     assert (claim.number, claim.verdict) == ("C9", verdict)
     assert says in claim.meaning
 
 
-def test_hidden_state_names_the_smallest_net_of_each_setting(monkeypatch):
-    monkeypatch.setattr("figures.rnn_claims.RNN_HIDDEN", RNN_HIDDEN_NEW)
+def test_hidden_state_names_the_smallest_net_of_each_setting():
     needed = {("normal", 10, FEW): 64, ("normal", 10, MANY): 8, ("normal", 15, MANY): 256}
 
     def enough(init: str, T: int, steps: int) -> int:
         return needed.get((init, T, steps), NEVER if init == "normal" else 4)
 
-    claim = hidden_state(hidden_records(RNN_HIDDEN_NEW, 10, enough))
+    claim = hidden_state(hidden_records(enough))
     for text in ("64 units (T = 10, normal initialisation, 1,000 steps)",
                  "8 units (T = 10, normal initialisation, 5,000 steps)",
                  "none (T = 15, normal initialisation, 1,000 steps)",
@@ -385,21 +377,18 @@ def test_hidden_state_names_the_smallest_net_of_each_setting(monkeypatch):
     assert "2 to 256 hidden units, 10 seeds" in claim.design
 
 
-def test_hidden_state_corrects_for_judging_several_settings(monkeypatch):
-    monkeypatch.setattr("figures.rnn_claims.RNN_HIDDEN", RNN_HIDDEN_NEW)
-    records = hidden_records(RNN_HIDDEN_NEW, 10, lambda init, T, steps: 1)
+def test_hidden_state_corrects_for_judging_several_settings():
+    records = hidden_records(lambda init, T, steps: 1)
     few = "rnn_units4_original_T10"
-    experiment = next(each for each in RNN_HIDDEN_NEW if each.group == few)
     # Fisher's test alone: p = 0.033 for 10 against 5 of 10 seeds.
-    records[few] = made_up_group(experiment, of_ten(5), of_ten(10))
+    records[few] = made_up_group(EXPERIMENTS[few], of_ten(5), of_ten(10))
     claim = hidden_state(records)
     assert min(effect.p for effect in claim.effects) > 0.05
     assert claim.verdict == "inconclusive"
 
 
-def test_fewer_units_that_solve_more_are_no_bottleneck(monkeypatch):
-    monkeypatch.setattr("figures.rnn_claims.RNN_HIDDEN", RNN_HIDDEN_NEW)
-    records = hidden_records(RNN_HIDDEN_NEW, 10, lambda init, T, steps: 1)
+def test_fewer_units_that_solve_more_are_no_bottleneck():
+    records = hidden_records(lambda init, T, steps: 1)
     for group in ("rnn_inputs1_T10", "rnn_inputs1_T15"):  # 128 units
         records[group] = made_up_group(EXPERIMENTS[group], of_ten(0), of_ten(0))
     assert hidden_state(records).verdict == "contradicted"
@@ -448,6 +437,14 @@ def test_numbers_are_written_as_in_print(value, text):
 
 # --- Figures --------------------------------------------------------------------------------------
 
+SETTINGS = {  # of the nets in figure 7
+    "vanilla RNN (original)": "adam, 0.003",
+    "vanilla RNN, small inputs and steps": "adam, 0.003",
+    "LSTM, forget bias 1": "rmsprop, 0.0003",
+    "GRU": "adam, 0.01",
+    "vanilla RNN, bistable (hand-designed)": "rmsprop, 0.001",
+}
+
 
 def made_up_figures(folder: Path) -> dict[str, Figure]:
     """Every figure, from ten made-up seeds of each group."""
@@ -464,7 +461,6 @@ def made_up_figures(folder: Path) -> dict[str, Figure]:
         "longer": longer_lengths(groups(RNN_LONGER)),
         "limits": limits(limited),
         "hidden_sizes": hidden_sizes(groups(RNN_HIDDEN)),
-        "hidden_sizes of all": hidden_sizes(groups(RNN_HIDDEN_NEW)),
     }
 
 
@@ -513,28 +509,44 @@ def test_lines_differ_in_line_style_or_marker(drawn):
             assert len(set(styles)) == len(styles), name
 
 
-def test_figure_7_says_how_many_steps_each_net_had_and_how_many_seeds_solve_it(drawn):
+def test_figure_7_says_with_which_settings_how_many_seeds_of_each_net_solve_it(drawn):
     top, bottom = drawn["7"].axes
     labels = [label.get_text() for label in top.get_yticklabels()]
-    assert "vanilla RNN, input scale 1\n5,000 steps" in labels
-    assert "LSTM\n500 steps" in labels
-    assert "vanilla RNN, bistable (hand-designed)\n60 to 1,000 steps" in labels
+    assert labels == [f"{net}\n{settings}" for net, settings in SETTINGS.items()]
     assert {text.get_text() for text in top.texts} == {"7/10"}
+    assert [label.get_text() for label in bottom.get_xticklabels()] == [
+        "5", "10", "20", "30", "50", "100"
+    ]  # fmt: skip
     assert len(top.texts) == len(RNN_LENGTHS)
     assert len(bottom.containers) == len(labels)
     ends = [line.lines[0].get_ydata() for line in bottom.containers]
     assert all(np.allclose(y, 0.82) for y in ends)
 
 
-def test_the_text_of_figure_7_ranks_nets_only_if_they_had_the_same_steps():
-    def text(experiments: Iterable[Experiment]) -> str:
-        return lengths_text([made_up_group(e, of_ten(10), of_ten(10)) for e in experiments])
+def test_the_nets_of_figure_7_differ_in_their_settings_alone():
+    configs = [flags_of(experiment.flags) for experiment in RNN_LENGTHS]
+    for flag in ("train_steps", "batch_size", "num_hidden", "schedule", "eval_freq"):
+        assert len({config[flag] for config in configs}) == 1, flag
+    assert configs[0]["train_steps"] == MANY
+    assert {len(experiment.seeds) for experiment in RNN_LENGTHS} == {5}
 
-    assert "All nets had the same number of steps at most." in text(RNN_LONGER)
-    assert "vanilla RNN, input scale 1 (5,000 steps): T = 30;" in text(RNN_LONGER)
-    assert "does not rank them" in text(RNN_LENGTHS)
-    none = lengths_text([made_up_group(RNN_LONGER[0], of_ten(0), of_ten(0))])
-    assert "vanilla RNN, input scale 1 (5,000 steps): none" in none
+
+def test_the_text_of_figure_7_names_the_longest_length_of_each_net():
+    longest = dict(zip(SETTINGS, (0, 10, 100, 50, 5), strict=True))
+    groups = []
+    for experiment in RNN_LENGTHS:
+        T = flags_of(experiment.flags)["input_length"]
+        solved = 6 if longest[experiment.label] >= T else 5  # of ten: 5 are not most
+        groups.append(made_up_group(experiment, of_ten(0), of_ten(solved)))
+    found = "; ".join(
+        f"{net} ({settings}): {f'T = {longest[net]}' if longest[net] else 'none'}"
+        for net, settings in SETTINGS.items()
+    )
+    text = lengths_text(groups)
+    assert text.startswith(
+        f"The longest T that most of 10 seeds solve (accuracy 0.99): {found}. The bistable"
+    )
+    assert text.endswith("training starts at a solution.")
 
 
 def test_shares_are_drawn_after_few_and_all_steps(drawn):

@@ -59,11 +59,12 @@ class Net(NamedTuple):
     small: dict[str, str]
 
 
-SMALL_MLP = {"dnn_hidden_units": "16,16", "device": "cpu"}
+SMALL_MLP = {"dnn_hidden_units": "16,16", "device": "cpu", "precision": "float32"}
+SMALL_CNN = {"image_sizes": "8", "channels": "16,16,32", "device": "cpu", "precision": "float32"}
 NETS = {
     "numpy": Net(part1, "--model numpy", SMALL_MLP),
     "pytorch": Net(part1, "--model pytorch", SMALL_MLP),
-    "cnn": Net(part2, "", {"image_sizes": "8", "device": "cpu", "precision": "float32"}),
+    "cnn": Net(part2, "", SMALL_CNN),
     "rnn": Net(part3, "", {"num_hidden": "32", "batch_size": "8", "device": "cpu"}),
 }
 MLPS = ("numpy", "pytorch")
@@ -129,8 +130,7 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_nets(monkeypatch) -> None:
-    """The CNN has few channels and units, the RNN few palindromes to be evaluated on."""
-    monkeypatch.setattr(cnn_model, "CHANNELS", (16, 16, 32))
+    """The CNN has few units, the RNN few palindromes to be evaluated on."""
     monkeypatch.setattr(cnn_model, "UNITS", 32)
     monkeypatch.setattr(part3, "EVALUATED", {"train": 50, "val": 60, "test": 70})
 
@@ -274,6 +274,22 @@ def slope_below_zero(built: Built) -> float:
     return -float(activation(built)(-torch.ones(1, 1)).item())
 
 
+def channels(built: Built) -> tuple[int, ...]:
+    """Of each block's two convolutions, which must agree."""
+    n = [convolution.out_channels for convolution in modules(built, nn.Conv2d)]
+    assert n[::2] == n[1::2]
+    return tuple(n[::2])
+
+
+def pools_globally(built: Built) -> bool:
+    return len(modules(built, nn.Linear)) == 1
+
+
+def forget_bias(built: Built) -> float:
+    """PyTorch's order of the gates is input, forget, cell, output."""
+    return built.model.net.cell.bias_ih_l0.chunk(4)[1].mean().item()
+
+
 def uses_winograd(built: Built) -> bool:
     convolved = built.model.net.features[2](torch.ones(1, 16, 8, 8))
     return "Winograd" in convolved.grad_fn.name()
@@ -291,8 +307,18 @@ def check_init(built: Built, value: str, seed: int = 0) -> None:
 
 
 def check_precision_of_mlp(built: Built, value: str) -> None:
-    assert {str(weight.dtype) for weight in linears(built)} == {value}
-    assert str(array(built.batch()[0]).dtype) == value
+    """Of the products, and of all else, which stays in float32 beside products in bfloat16."""
+    pytorch, products = isinstance(built.model, TorchModel), []
+    if value == "auto":
+        value = "bfloat16" if pytorch else "float32"
+    rest = value.replace("bfloat16", "float32")
+    assert {str(weight.dtype) for weight in linears(built)} == {rest}
+    assert str(array(built.batch()[0]).dtype) == rest
+    if pytorch:
+        first = modules(built, nn.Linear)[0]
+        first.register_forward_hook(lambda *call: products.append(call[2].dtype))
+        built.model.evaluate("val")
+        assert products == [getattr(torch, value)]
 
 
 def check_precision_of_cnn(built: Built, value: str) -> None:
@@ -432,6 +458,19 @@ def augmented(built: Built) -> bool:
     return bool(distances.min(0)[0].max() > 1e-3)
 
 
+def hole(built: Built) -> int:
+    """The sides of the largest rectangle that is painted in an image of an epoch; 0: none."""
+    epoch = torch.cat([torch.as_tensor(x) for x, _ in built.batches.epoch(0)])
+    stored = torch.as_tensor(built.model.prepare(built.model.splits["train"][0]))
+    painted = (epoch - stored[epoch_order(len(stored), 0, 0)]).abs() > 1e-3
+    if not painted.any():
+        return 0
+    painted = painted.any(1)
+    heights, widths = painted.any(2).sum(1), painted.any(1).sum(1)
+    assert torch.equal(painted.sum((1, 2)), heights * widths)
+    return only((heights.max().item(), widths.max().item()))
+
+
 def normalised(x: Any) -> np.ndarray:
     """uint8 images, normalised by channel; points as they are."""
     x = array(x)
@@ -525,7 +564,7 @@ def check_seed_of_mlp(built: Built, value: int) -> None:
 def check_seed_of_cnn(built: Built, value: int) -> None:
     def weights(built: Built, value: int) -> None:
         torch.manual_seed(value)
-        expected = cnn_model.CNN(3, 10).state_dict()
+        expected = cnn_model.CNN(3, 10, channels=(16, 16, 32)).state_dict()
         assert all(torch.equal(w, expected[n]) for n, w in built.model.net.state_dict().items())
 
     dataset = load_dataset("cifar10", data_dir=built.args.data_dir, seed=value)
@@ -634,6 +673,7 @@ MLP_ROWS: Rows = [
     ("n_samples", Row(50, check_number_of_points, base="--batch_size 10")),
     ("noise", Row(0.4, equals(noise, rel=0.1), base="--n_samples 1000")),
     ("factor", Row(0.75, shows(radii, {0.75, 1.0}), base="--dataset circles --noise 0")),
+    ("cutout", Row(9, equals(hole), base="--augment off", images=True)),
     ("whiten", Row("on", equals(whitened), images=True)),
     *(("validation", Row("test", check_validation_on_test, images=on)) for on in (False, True)),
     ("dnn_hidden_units", Row("7,5", check_hidden_units)),
@@ -659,6 +699,7 @@ ROWS: dict[str, Rows] = {
         ("recipe", Row("best", shows(momentum, 0.9))),
         ("optimizer", Row("sgd", equals(optimizer), other=None)),
         ("init", Row("pytorch", check_init)),
+        ("precision", Row("auto", check_precision_of_mlp, other="--precision float64")),
         *REFUSED, *MLP_ROWS,
     ],
     "pytorch": [
@@ -670,6 +711,7 @@ ROWS: dict[str, Rows] = {
         ("init", Row("he", check_init)),
         ("batch_norm", Row("on", equals(batch_norm))),
         ("skip", Row("on", equals(skips))),
+        *(("precision", Row(name, check_precision_of_mlp)) for name in ("auto", "bfloat16")),
         ("activation", Row("gelu", check_activation)),
         ("activation", Row("silu", check_activation)),
         *REGULARISATION, *MLP_ROWS,
@@ -679,6 +721,9 @@ ROWS: dict[str, Rows] = {
         ("dataset", Row("cifar10", shows(lambda b: b.batch()[0].shape[1], 3), other=None)),
         ("image_sizes", Row("8,16,12", check_image_sizes, base="--max_epochs 7")),
         ("precision", Row("bfloat16", check_precision_of_cnn, other="--precision float32")),
+        ("cutout", Row(9, equals(hole), base="--augment off --image_sizes 32")),
+        ("channels", Row("8,24,12", equals(channels))),
+        ("global_pooling", Row("on", equals(pools_globally))),
         ("winograd", Row("off", equals(uses_winograd))),
         *(("optimizer", Row(name, equals(optimizer)))
           for name in ("sgd", "adamw", "rmsprop", "muon")),
@@ -706,6 +751,7 @@ ROWS: dict[str, Rows] = {
         ("init", Row("normal", check_init_of_rnn, other="--init orthogonal")),
         *(("init_scale", Row(2.0, equals(init_scale, rel=0.1), base=f"--init {init}"))
           for init in ("normal", "orthogonal", "identity")),
+        ("forget_bias", Row(2.0, equals(forget_bias), base="--cell lstm")),
         ("input_scale", Row(0.25, equals(lambda b: b.model.net.W_xh.std().item(), rel=0.15))),
         *(("optimizer", Row(name, equals(optimizer))) for name in ("sgd", "adam", "adamw")),
         *(("momentum", Row(0.7, equals(momentum), base=f"--optimizer {name}"))
@@ -804,6 +850,7 @@ CASES_OF_RECIPES = list(recipes())
 def test_value_of_a_recipe_reaches_its_object(
     net, selected_by, flag, value, build, images, monkeypatch
 ):
+    monkeypatch.setattr(distributed, "has_bfloat16", lambda device: True)
     row = next(row for name, row in ROWS[net] if name == flag)
     if row.check is None:
         assert not meant(value), "the net does without"
@@ -947,6 +994,13 @@ def test_net_splits_and_batches_are_on_the_device(net, build, images, monkeypatc
     tensors = [*built.model.net.parameters(), *built.batch()]
     tensors += [tensor for split in built.model.splits.values() for tensor in split]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+@pytest.mark.parametrize(("device", "n"), [("cpu", 125), ("meta", 2500)])
+def test_more_images_are_evaluated_at_once_on_a_gpu(device, n, build, images, monkeypatch):
+    monkeypatch.setattr(distributed, "own_device", lambda name: torch.device(device))
+    model = build("cnn", *command("cnn", "", images, on_images=True)).model
+    assert (model.device.type, model.evaluation_chunk) == (device, n)
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
