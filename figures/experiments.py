@@ -204,7 +204,8 @@ RNN_LENGTHS = [
                QUICK_RNN if T in (5, 10) else "")
     for kind, flags, label in (
         ("original", f"{NORMAL_INIT} --input_scale 1", "vanilla RNN (original)"),
-        ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1", SMALL),
+        ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1",
+         "vanilla RNN, small inputs, clip 0.1"),
         ("lstm", "--cell lstm --forget_bias 1", "LSTM, forget bias 1"),
         ("gru", "--cell gru", "GRU"),
         ("bistable", "--recipe best --schedule constant", DESIGNED),

@@ -18,14 +18,12 @@ from figures.experiments import (
     ORIGINAL_MLP,
     Group,
     Records,
-    by_label,
     seeds_of,
 )
 from figures.measurements import cnn_costs, mlp_costs, total
 from training.cli import RESUMABLE_FLAGS, format_duration, markdown_table
 
 Figures = Mapping[str, ReportFigure]
-SOLVED = 0.99  # accuracy of every seed at which a length counts as learnt
 TEMPLATE = Path(__file__).with_name("report.md.in")
 TOY = ("mlp_numpy_moons_original", "mlp_pytorch_moons_original")
 IMAGES = ("mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best", "cnn_original", "cnn_best")
@@ -63,26 +61,6 @@ def results_table(records: Records) -> str:
     head = ("runs", "parameters", "seeds", "test accuracy, single view", "standard deviation")
     rest = "min", "max", "with test-time augmentation", "epochs", "seconds a seed"
     return markdown_table((*head, *rest), rows)
-
-
-def lengths_table(groups: Sequence[Group]) -> str:
-    """The longest T at which every seed of each recurrent net reaches an accuracy of 0.99."""
-    rows = []
-    for label, of_label in by_label(groups).items():
-        lengths = {group.config["input_length"]: group for group in of_label}
-        solved = max((T for T, g in lengths.items() if g.accuracies.min() >= SOLVED), default=0)
-        there, after = ("none", "", "", ""), ("", "")
-        if longest := lengths.get(solved):
-            steps = max(run.result["steps"] for run in longest.runs)
-            seconds = longest.seconds / len(longest.runs)
-            lowest = longest.accuracies.min()
-            there = f"{solved:,}", f"{lowest:.4f}", f"{steps:,}", f"{seconds:.1f}"
-        if beyond := min((T for T in lengths if solved < T), default=None):
-            after = f"{beyond:,}", f"{lengths[beyond].accuracies.mean():.4f}"
-        rows.append((label, *there, *after))
-    head = f"longest T, all seeds at least {SOLVED}", "lowest accuracy there", "steps there"
-    rest = "seconds a seed there", "next T tried", "mean accuracy there"
-    return markdown_table(("net", *head, *rest), rows)
 
 
 def comparison_table(records: Records) -> str:
@@ -127,7 +105,9 @@ def settings_table(records: Records) -> str:
     rows = []
     for flag in flags:
         pairs = zip(names, configs, strict=True)
-        rows.append((f"`{flag}`", *(cell(n, flag, c[flag]) if flag in c else "" for n, c in pairs)))
+        cells = [cell(name, flag, c[flag]) if flag in c else "" for name, c in pairs]
+        if any(cells):
+            rows.append((f"`{flag}`", *cells))
     return markdown_table(("flag", *(f"`{name}`" for name in names)), rows)
 
 
@@ -250,7 +230,6 @@ def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
         comparison=comparison_table(records),
         settings=settings_table(records),
         results=results_table(records),
-        lengths=lengths_table([records.read(each) for each in experiments.RNN_LENGTHS]),
         layers=layers_table(records[IMAGES[0]].config["dnn_hidden_units"]),
         took=format_duration(sum(records[name].seconds for name in EXPERIMENTS)),
         reproduction=reproduction_table(figures, records),

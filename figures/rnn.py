@@ -214,7 +214,7 @@ def lengths(groups: Sequence[Group]) -> Figure:
     mark_chance(bottom)
     bottom.set_xticks(range(len(tried)), [f"{length:,}" for length in tried], fontsize=8)
     bottom.set(xlabel="digits read (not to scale)", ylim=(0, 1.04))
-    bottom.set_title("test accuracy, mean and range over seeds; dotted: chance")
+    bottom.set_title("mean test accuracy and its range; dotted: chance")
     shared_legend(figure, [bottom])
     return figure
 

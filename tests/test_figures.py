@@ -15,7 +15,7 @@ from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
 from figures.catalogue import figures, stem
-from figures.experiments import EXPERIMENTS, MLP, RNN_LENGTHS, Experiment, Group, Records
+from figures.experiments import EXPERIMENTS, MLP, Experiment, Group, Records
 from figures.measurements import (
     FILLS,
     MEASURES,
@@ -27,7 +27,6 @@ from figures.measurements import (
     shifted,
 )
 from figures.pages import find_pages, marks, update_section
-from figures.report import lengths_table
 from figures.retrain import expected_times, is_long, retrain, write_small_cifar10
 from figures.toy import toy_sets
 from part1_mlp import plot, train
@@ -67,16 +66,16 @@ def test_records_were_made_with_the_flags_of_the_table(records):
     free = RESUMABLE_FLAGS | {"device", "precision", "n_seeds"}
     for experiment in EXPERIMENTS.values():
         script = importlib.import_module(experiment.script.removesuffix(".py").replace("/", "."))
+        defaults = vars(script.parse([]))  # of flags that are newer than a record
         for seed, run in zip(experiment.seeds, records[experiment.group].runs, strict=True):
             read_own_run(run.path, script)  # raises no error
             args = vars(script.parse([*experiment.flags.split(), "--seed", str(seed)]))
-            if not run.config["environment"]["python"]:  # an old record lacks newer flags
-                args = {name: value for name, value in args.items() if name in run.config}
             if run.config.get("cell", "rnn") != "rnn":  # PyTorch initialises it
                 args = {name: value for name, value in args.items() if name not in VANILLA_ONLY}
             for name in args.keys() - free:
-                value = list(args[name]) if isinstance(args[name], tuple) else args[name]
-                assert run.config[name] == value, f"{run.path}: {name}"
+                recorded = run.config.get(name, defaults[name])
+                recorded = tuple(recorded) if isinstance(recorded, list) else recorded
+                assert recorded == args[name], f"{run.path}: {name}"
 
 
 def test_results_agree_with_the_histories(records):
@@ -134,6 +133,8 @@ def test_recorded_shifts_begin_at_the_recorded_accuracy(records):
     with_shifts = [name for name, each in EXPERIMENTS.items() if "shifts.csv" in each.measures]
     assert with_shifts
     for run in (run for name in with_shifts for run in records[name].runs):
+        rows = (run.path / "shifts.csv").read_text().splitlines()[1:]
+        assert {row.split(",")[3] for row in rows} == {"10000"}  # all test images
         for fill in FILLS:
             accuracy = read_shifts(run.path, "test_accuracy", fill)
             assert accuracy.shape == (len(SHIFTS), 4)
@@ -167,23 +168,6 @@ def test_broken_measurements_are_named(text, tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(UsageError, match=name):
             read(tmp_path)
-
-
-def made_up_run(length: int, accuracy: float) -> RunRecord:
-    result = {"test_accuracy": accuracy, "steps": 7, "seconds": 1.5}
-    return RunRecord(Path(), {"input_length": length}, {}, result)
-
-
-def made_up_group(*runs: RunRecord) -> Group:
-    return Group(dataclasses.replace(RNN_LENGTHS[0], label="some net"), list(runs))
-
-
-def test_lengths_table_has_the_longest_length_that_all_seeds_learn():
-    solved = made_up_group(made_up_run(3, 1.0), made_up_run(3, 0.995))
-    failed = made_up_group(made_up_run(9, 1.0), made_up_run(9, 0.5))
-    line = "| some net | 3 | 0.9950 | 7 | 1.5 | 9 | 0.7500 |"
-    assert line in lengths_table([solved, failed])
-    assert "| some net | none |" in lengths_table([failed])
 
 
 # --- Drawing --------------------------------------------------------------------------------------
