@@ -105,8 +105,8 @@ def figures() -> dict[str, ReportFigure]:
             2, f"The CNN on CIFAR-10 with recipe original: {CURVES}",
             images.cnn_curves, [cnn], images.image_curves),
         "cnn_mistakes": ReportFigure(
-            2, "What the CNN with recipe original confuses: the answers to the test images, all "
-            "seeds together, and the accuracy of each class.", images.mistakes, [cnn],
+            2, "What the CNN with recipe original confuses: the answers of all seeds to the test "
+            "images, and the accuracy of each class.", images.mistakes, [cnn],
             images.mistakes_text),
         "cnn_best": ReportFigure(
             2, f"The CNN on CIFAR-10: recipe original and recipe best. {LINES}. While recipe best "

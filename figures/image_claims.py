@@ -97,13 +97,14 @@ def cnn_better(records: Records) -> Claim:
     ends = {
         SUPPORTED: "The CNN is ahead, over the seeds and image by image with each of them.",
         CONTRADICTED: "The MLP is ahead.",
+        CONDITIONAL: "The comparisons do not agree on which net is better.",
     }
     return Claim(
         "C3", "The CNN classifies CIFAR-10 better than the MLP.",
         f"Recipe original of both nets, {seeds_of(cnn)} each; the seeds' means are compared by "
         "Welch's test, and for each seed the answers to the same test images by McNemar's.",
         effects, judged,
-        f"{ends.get(judged, 'The comparisons do not agree on which net is better.')} On average "
+        f"{ends.get(judged, 'The runs do not decide which net is better.')} On average "
         f"{alone[0]:,.0f} test images are classified correctly by the CNN alone, {alone[1]:,.0f} "
         "by the MLP alone.",
         "mlp_and_cnn",

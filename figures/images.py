@@ -85,7 +85,7 @@ def best_gain(groups: Sequence[Group]) -> str:
         parameters = group.runs[0].result["parameters"] / original.runs[0].result["parameters"]
         sentences.append(
             f"{group.label} ({seeds_of(group)}, {parameters:.1f} times the parameters) "
-            f"{group.single_view().mean():.4f}, {gain:.1f} points more, and "
+            f"{group.single_view().mean():.4f}, a difference of {gain:.1f} points, and "
             f"{group.accuracies.mean():.4f} with test-time augmentation"
         )
     return "; ".join(sentences) + "."
@@ -134,8 +134,8 @@ def optimisations_text(groups: Sequence[Group]) -> str:
         if of_sign := [e.what for e in effects if e.sign == sign]:
             ends.append(f"the nets without {', '.join(of_sign)} {what}")
     return (
-        f"With all of them the test accuracy is {whole.mean():.4f}; {found} (in brackets: that "
-        "mean less the confidence interval of the difference, paired by seed). Corrected for "
+        f"With all of them the test accuracy is {whole.mean():.4f}; {found} (in brackets: "
+        "that mean minus the confidence interval of the difference, paired by seed). Corrected for "
         f"{len(effects)} comparisons, {'; '.join(ends)}. Without early stopping, the weights after "
         "the last epoch count. Plain SGD in place of AdamW has a learning rate of its own, chosen "
         "on validation ([table](figures/tuning/mlp_sgd.md))."
@@ -185,16 +185,16 @@ def mistakes_text(groups: Sequence[Group]) -> str:
     first = found[0]
     missed = np.flatnonzero(first["label"] != first["predicted"])
     missed = missed[np.argsort(-first["confidence"][missed], kind="stable")][:N_MISTAKES]
-    sure = "; ".join(
+    listed = "; ".join(
         f"{CLASS_NAMES[first['label'][i]]} taken for {CLASS_NAMES[first['predicted'][i]]} "
         f"({i:,})" for i in missed
     )  # fmt: skip
     easy, hard = accuracy.argmax(), accuracy.argmin()
-    sureness = first["confidence"][missed].min()
+    lowest = first["confidence"][missed].min()
     return (
         f"Best is {CLASS_NAMES[easy]} ({accuracy[easy]:.3f}), worst {CLASS_NAMES[hard]} "
         f"({accuracy[hard]:.3f}). {counts.max() / len(wrong):.0%} of all mistakes confuse {a} and "
         f"{b}. The most confident mistakes of seed {runs[0].config['seed']}, with the images' "
-        f"numbers in the test set (confidence {sureness:.4f} or more): {sure}. "
+        f"numbers in the test set (confidence {lowest:.4f} or more): {listed}. "
         "`part2_cnn/plot.py` draws those of a run of one's own."
     )

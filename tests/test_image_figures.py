@@ -131,8 +131,8 @@ def for_c3(folder: Path, alone: Sequence[tuple[int, int]]) -> dict[str, Group]:
     [
         (ALONE, SUPPORTED, "The CNN is ahead, over the seeds and image by image with each"),
         ([pair[::-1] for pair in ALONE], CONTRADICTED, "The MLP is ahead."),
-        ([(20, 20)] * 3, INCONCLUSIVE, "do not agree on which net is better"),
-        ([(60, 20), (60, 20), (25, 20)], INCONCLUSIVE, "do not agree on which net is better"),
+        ([(20, 20)] * 3, INCONCLUSIVE, "do not decide which net is better"),
+        ([(60, 20), (60, 20), (25, 20)], INCONCLUSIVE, "do not decide which net is better"),
         ([(60, 20), (60, 20), (20, 60)], CONDITIONAL, "do not agree on which net is better"),
         (ALONE[:2], SUPPORTED, "The CNN is ahead"),
     ],
@@ -140,7 +140,7 @@ def for_c3(folder: Path, alone: Sequence[tuple[int, int]]) -> dict[str, Group]:
 def test_which_net_is_better(alone, verdict, says, tmp_path):
     claim = image_claims.cnn_better(for_c3(tmp_path, alone))
     assert (claim.number, claim.verdict) == ("C3", verdict)
-    for sentence in ("The CNN is ahead", "The MLP is ahead", "do not agree on which net is better"):
+    for sentence in ("The CNN is ahead", "The MLP is ahead", "do not agree", "do not decide"):
         assert (sentence in claim.meaning) == (sentence in says)
     assert says in claim.meaning
     by_cnn, by_mlp = np.mean(alone, 0)
@@ -468,8 +468,8 @@ def test_best_gain():
             run.result["test_accuracy"] += 0.02
     assert images.best_gain(groups) == (
         "Single view: recipe original 0.5000; recipe best (3 seeds, 1.5 times the parameters) "
-        "0.5500, 5.0 points more, and 0.5700 with test-time augmentation; recipe best, wide "
-        "(2 seeds, 6.0 times the parameters) 0.6200, 12.0 points more, and 0.6400 with test-time "
+        "0.5500, a difference of 5.0 points, and 0.5700 with test-time augmentation; recipe best, wide "
+        "(2 seeds, 6.0 times the parameters) 0.6200, a difference of 12.0 points, and 0.6400 with test-time "
         "augmentation."
     )
 

@@ -439,7 +439,7 @@ def test_numbers_are_written_as_in_print(value, text):
 
 SETTINGS = {  # of the nets in figure 7
     "vanilla RNN (original)": "adam, 0.003",
-    "vanilla RNN, small inputs, gradient at most 0.1": "adam, 0.003",
+    "vanilla RNN, small inputs, clip 0.1": "adam, 0.003",
     "LSTM, forget bias 1": "rmsprop, 0.0003",
     "GRU": "adam, 0.01",
     "vanilla RNN, bistable (hand-designed)": "rmsprop, 0.001",
