@@ -468,9 +468,9 @@ def test_best_gain():
             run.result["test_accuracy"] += 0.02
     assert images.best_gain(groups) == (
         "Single view: recipe original 0.5000; recipe best (3 seeds, 1.5 times the parameters) "
-        "0.5500, a difference of 5.0 points, and 0.5700 with test-time augmentation; recipe best, wide "
-        "(2 seeds, 6.0 times the parameters) 0.6200, a difference of 12.0 points, and 0.6400 with test-time "
-        "augmentation."
+        "0.5500, a difference of 5.0 points, and 0.5700 with test-time augmentation; recipe best, "
+        "wide (2 seeds, 6.0 times the parameters) 0.6200, a difference of 12.0 points, and 0.6400 "
+        "with test-time augmentation."
     )
 
 
