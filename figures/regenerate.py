@@ -130,7 +130,7 @@ def main() -> int:
             table, seconds, on_gpu = expected_times(experiments, records, args.jobs)
             time = f"by the records of earlier runs this takes {format_duration(seconds)}"
             if on_gpu:
-                time += f"; {on_gpu} of these runs were recorded on a GPU and are slow without one"
+                time += f"; runs recorded on a GPU, which are slow without one: {on_gpu}"
             print(f"{table}\n\n{time}" if args.dry_run else time, flush=True)
         if args.dry_run:
             return 0

@@ -23,7 +23,7 @@ from data.batches import ArrayBatches
 from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
 from training import Interrupted, UsageError, optim
-from training.cli import ROOT, run_training
+from training.cli import ROOT, check_same_run, run_training
 from training.distributed import DeferredSignals, ProcessGroup, has_bfloat16
 from training.optim import make_optimizer
 from training.plotting import new_figure, style
@@ -571,6 +571,18 @@ def run_python(*arguments: str, **settings) -> subprocess.CompletedProcess:
     return subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=ROOT, **settings
     )
+
+
+@pytest.mark.parametrize(
+    ("flag", "before", "now"),
+    [("cutout", 0, 8), ("channels", [64, 128, 256], [8, 8, 8]), ("global_pooling", False, True),
+     ("forget_bias", None, 1.0)],
+)  # fmt: skip
+def test_a_run_from_before_a_flag_is_not_resumed_with_it(flag, before, now, tmp_path):
+    earlier = {"schedule": "one_cycle", "seed": 0}
+    check_same_run(earlier, earlier | {flag: before}, tmp_path)
+    with pytest.raises(UsageError, match=f"--{flag}: .* holds a run with"):
+        check_same_run(earlier, earlier | {flag: now}, tmp_path)
 
 
 def test_a_resumption_with_other_threads_is_told(run_main, tmp_path):

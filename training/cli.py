@@ -30,6 +30,10 @@ RESUMABLE_FLAGS = frozenset(
     ("run_dir", "resume", "overwrite", "quiet", "test", "data_dir", "cifar10_url",
      "checkpoint_seconds")
 )  # fmt: skip
+# Flags that runs of earlier versions did not record, and what these were trained with.
+NEWER_FLAGS = {
+    "channels": [64, 128, 256], "cutout": 0, "forget_bias": None, "global_pooling": False,
+}  # fmt: skip
 
 
 def run_training(
@@ -155,7 +159,7 @@ def check_same_run(earlier: dict, config: dict, path: Path) -> None:
     Raises:
         UsageError: a flag differs; it is named.
     """
-    free = set(RESUMABLE_FLAGS)
+    earlier, free = NEWER_FLAGS | earlier, set(RESUMABLE_FLAGS)
     growing = len(config.get("image_sizes", ())) > 1
     if config["schedule"] == "constant" and not growing:  # a longer run takes the same first steps
         free |= set(LENGTH_FLAGS)
