@@ -63,7 +63,7 @@ def test_other_channels_and_classes(submission, rng):
     numbers(logits, "CNN(1, 7) of 2 images with 1 channel", (2, 7))
 
 
-@pytest.mark.points(3)
+@pytest.mark.points(3, seconds=8)
 def test_dropout(submission, rng):
     """Half of the hidden linear units are dropped in training, none in evaluation."""
     net = new_net(submission)
