@@ -115,8 +115,9 @@ class ImageBatches(_Batches):
         order = torch.from_numpy(epoch_order(n, self.seed, epoch)).to(device)
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         draws = [draw.to(device) for draw in pixels.draw_crop_flip(n, pixels.PADDING, generator)]
-        side = self._images.shape[-1]
-        holes = [draw.to(device) for draw in pixels.draw_cutout(n, side, generator)]
+        if self._cutout:
+            side = self._images.shape[-1]
+            holes = [draw.to(device) for draw in pixels.draw_cutout(n, side, generator)]
         for start in range(first_step * size, n, size):
             end = min(start + size, n)
             share = slice(start + self._rank, end, self._world_size)

@@ -88,12 +88,11 @@ POOLED = {"64": "16,32,64", "128": "32,64,128", "256": "64,128,256"}  # 0.07, 0.
 CROPS, NO_CROPS = "short runs, random crops", "short runs, no crops"
 # Recipe original of the MLP, with one thing removed at a time; plain SGD in place of AdamW has a
 # learning rate of its own, chosen on validation.
-SGD_RATE = "0.3"
 REMOVED = {
     "augmentation": "--augment off",
     "dropout": "--dropout 0",
     "weight decay": "--weight_decay 0",
-    "AdamW": f"--optimizer sgd --learning_rate {SGD_RATE}",
+    "AdamW": "--optimizer sgd --learning_rate 0.3",
     "early stopping": "--patience 0",
 }
 PERFECT = "--eval_freq 250 --target_accuracy 1"  # a run of a sweep ends when it is perfect
@@ -191,23 +190,19 @@ RNN_LIMITS = [  # T = 30; the first is the original's net
       ))
 ]
 # Figure 7: each net with its optimiser and rate, chosen on validation from one grid (T = 30).
-TUNED = {
-    "original": " --optimizer adam --learning_rate 3e-3",
-    "small": " --optimizer adam --learning_rate 3e-3",
-    "lstm": " --optimizer rmsprop --learning_rate 3e-4",
-    "gru": " --optimizer adam --learning_rate 1e-2",
-}
 DESIGNED = "vanilla RNN, bistable (hand-designed)"
 RNN_LENGTHS = [
     Experiment(f"rnn_length_{kind}_T{T}", RNN,
-               f"--input_length {T} {flags}{TUNED.get(kind, '')} {MANY_STEPS}", label, TEN[:5],
+               f"--input_length {T} {flags} {MANY_STEPS}", label, TEN[:5],
                QUICK_RNN if T in (5, 10) else "")
     for kind, flags, label in (
-        ("original", f"{NORMAL_INIT} --input_scale 1", "vanilla RNN (original)"),
-        ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1",
-         "vanilla RNN, small inputs, clip 0.1"),
-        ("lstm", "--cell lstm --forget_bias 1", "LSTM, forget bias 1"),
-        ("gru", "--cell gru", "GRU"),
+        ("original", f"{NORMAL_INIT} --input_scale 1 --optimizer adam --learning_rate 3e-3",
+         "vanilla RNN (original)"),
+        ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1 --optimizer adam "
+         "--learning_rate 3e-3", "vanilla RNN, small inputs, clip 0.1"),
+        ("lstm", "--cell lstm --forget_bias 1 --optimizer rmsprop --learning_rate 3e-4",
+         "LSTM, forget bias 1"),
+        ("gru", "--cell gru --optimizer adam --learning_rate 1e-2", "GRU"),
         ("bistable", "--recipe best --schedule constant", DESIGNED),
     )
     for T in (5, 10, 20, 30, 50, 100)

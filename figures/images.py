@@ -65,8 +65,8 @@ def best_curves(groups: Sequence[Group]) -> Figure:
     for group, colour, marker, line in zip(groups, COLOURS, MARKERS, LINES, strict=False):
         style = {"marker": marker, "markevery": 0.15, "markersize": 4}
         label = f"{group.label}, {seeds_of(group)}"
+        epochs = column(group.runs, "epoch")[0]
         for quantity, panel in axes.items():
-            epochs = column(group.runs, "epoch")[0]
             curves = column(group.runs, f"test_{quantity}")
             band(panel, epochs, curves, colour=colour, line=line, label=label)
             panel.lines[-1].set(**style)

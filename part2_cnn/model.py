@@ -58,9 +58,10 @@ class CNN(nn.Module):
     ):
         super().__init__()
         widths = (n_channels, *channels)
-        self.features = nn.Sequential(
-            *(layer for i, o in pairwise(widths) for layer in block(i, o, winograd))
-        )
+        layers = [layer for i, o in pairwise(widths) for layer in block(i, o, winograd)]
+        if global_pooling:
+            layers.append(nn.AdaptiveAvgPool2d(1))
+        self.features = nn.Sequential(*layers)
         self.grid = 1 if global_pooling else GRID
         hidden = [] if global_pooling else [
             nn.Linear(channels[-1] * GRID * GRID, UNITS), nn.ReLU(inplace=True),
@@ -92,8 +93,7 @@ class CNN(nn.Module):
         """Images (N, n_channels, H, W), H and W at least 8 -> logits (N, n_classes).
 
         The layers fit 32x32 pixels. For images of another size, adaptive average pooling brings
-        the last block's output to the 4x4 places that the linear layers expect; for global pooling
-        to one.
+        the last block's output to the 4x4 places that the linear layers expect.
         """
         features = self.features(images)
         if features.shape[2:] != (self.grid, self.grid):
@@ -116,8 +116,7 @@ def layer_table(net: CNN, image_shape: tuple[int, int, int]) -> list[tuple[str, 
     """
     rows = []
     x = torch.zeros(1, *image_shape)
-    pooling = [nn.AdaptiveAvgPool2d(1)] if net.grid == 1 else []
-    for layer in (*net.features, *pooling, *net.classifier):
+    for layer in (*net.features, *net.classifier):
         with torch.no_grad():
             x = layer(x)
         parameters = sum(p.numel() for p in layer.parameters())

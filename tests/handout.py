@@ -28,10 +28,7 @@ INTERFACE = {
     "part1_mlp/mlp_numpy.py": ("MLP",),
     "part1_mlp/mlp_pytorch.py": ("MLP",),
     "part2_cnn/__init__.py": (),
-    "part2_cnn/model.py": (
-        "CHANNELS",
-        "CNN",
-    ),
+    "part2_cnn/model.py": ("CHANNELS", "CNN"),
     "part3_rnn/__init__.py": (),
     "part3_rnn/model.py": ("VanillaRNN",),
     "training/__init__.py": (),
