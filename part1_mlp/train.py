@@ -85,7 +85,7 @@ def build_parser(parent: Parser) -> Parser:
     add("--neg_slope", type=number(float, 0), default=NEG_SLOPE, metavar="X",
         help="slope of leaky_relu below 0")
     add = flag_adder(parser, "optimiser and regularisation (numpy: sgd, momentum, weight decay)")
-    flags.add_optimiser_flags(add)
+    flags.add_optimiser_flags(add, hidden_weights="the weights of hidden layers")
     flags.add_regularisation_flags(add)
     flags.add_training_flags(flag_adder(parser, "training"))
     flags.add_run_flags(flag_adder(parser, "run"))
@@ -215,6 +215,7 @@ def _build_pytorch(
     optimizer = make_optimizer(
         args.optimizer, net.parameters(), learning_rate=args.learning_rate,
         momentum=args.momentum, weight_decay=args.weight_decay,
+        hidden_weights=[layer[0].weight for layer in net.hidden],
     )  # fmt: skip
     splits = {name: to_device(*split) for name, split in dataset.evaluated().items()}
     model = TorchModel(

@@ -63,7 +63,7 @@ def build_parser(recipe_flags: Parser) -> Parser:
         help="compile the net with PyTorch first, which takes a minute, in place of --winograd; "
         "meant for GPUs")
     add = flag_adder(parser, "optimiser and regularisation")
-    flags.add_optimiser_flags(add, optimizers=(*flags.OPTIMIZERS, "muon"))
+    flags.add_optimiser_flags(add, hidden_weights="convolution filters")
     flags.add_regularisation_flags(add)
     flags.add_training_flags(flag_adder(parser, "training"))
     flags.add_run_flags(flag_adder(parser, "run"))
@@ -131,6 +131,7 @@ def build(
     optimizer = make_optimizer(
         args.optimizer, net.parameters(), learning_rate=args.learning_rate,
         momentum=args.momentum, weight_decay=args.weight_decay,
+        hidden_weights=[p for p in net.parameters() if p.ndim == 4],
     )  # fmt: skip
     splits = {name: to_device(*split) for name, split in dataset.evaluated().items()}
     model = TorchModel(

@@ -257,11 +257,14 @@ def add_cifar10_flags(add: Callable[..., None]) -> None:
 
 
 def add_optimiser_flags(
-    add: Callable[..., None], *, optimizers: Sequence[str] = OPTIMIZERS
+    add: Callable[..., None], *, hidden_weights: str = ""
 ) -> None:
-    """The optimiser and its settings."""
-    more = "; muon: orthogonal steps for convolution filters, AdamW for the rest"
-    add("--optimizer", choices=optimizers, help="optimiser" + more * ("muon" in optimizers))
+    """The optimiser and its settings; muon among them where hidden weights are named."""
+    optimizers, more = OPTIMIZERS, ""
+    if hidden_weights:
+        optimizers = (*OPTIMIZERS, "muon")
+        more = f"; muon: orthogonal steps for {hidden_weights}, AdamW for the rest"
+    add("--optimizer", choices=optimizers, help=f"optimiser{more}")
     add("--momentum", type=number(float, 0, 0.999), metavar="X",
         help="momentum of sgd, rmsprop and muon")
     add("--weight_decay", type=number(float, 0), metavar="X", help="weight decay")

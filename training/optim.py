@@ -1,9 +1,9 @@
 """The optimisers by name; SGD, RMSprop and Muon are written out here.
 
-Muon is momentum with orthogonal steps on a layer's filters. The gradient of a layer's weight matrix
-is mostly of low rank: few directions carry nearly all of it, and plain momentum or Adam neglects
-the rest. Muon replaces the momentum matrix by the nearest orthogonal one, all of whose singular
-values are 1.
+Muon is momentum with orthogonal steps on the weights of hidden layers. The gradient of a layer's
+weight matrix is mostly of low rank: few directions carry nearly all of it, and plain momentum or
+Adam neglects the rest. Muon replaces the momentum matrix by the nearest orthogonal one, all of
+whose singular values are 1.
 
 Source: K. Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
 """
@@ -17,7 +17,7 @@ from torch import nn
 # (0, 1] to about 1 (Jordan et al.); on matrices it needs products alone, no decomposition.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-ADAMW_SHARE = 0.05  # of the learning rate, for parameters that are no filters
+ADAMW_SHARE = 0.05  # of the learning rate, for parameters whose steps are not orthogonal
 
 
 def make_optimizer(
@@ -27,10 +27,12 @@ def make_optimizer(
     learning_rate: float,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    hidden_weights: Iterable[nn.Parameter] = (),
 ) -> "torch.optim.Optimizer | SGD":
     """The optimiser of that name: PyTorch's adam or adamw, or our sgd, rmsprop or muon.
 
-    `fused` updates all parameters in one pass over memory.
+    `fused` updates all parameters in one pass over memory. `hidden_weights` are those of the
+    parameters on which muon takes orthogonal steps.
     """
     common = {"lr": learning_rate, "weight_decay": weight_decay}
     if name == "sgd":
@@ -42,7 +44,7 @@ def make_optimizer(
     if name == "rmsprop":
         return RMSprop(parameters, momentum=momentum, **common)
     if name == "muon":
-        return Muon(parameters, momentum=momentum, fused=True, **common)
+        return Muon(parameters, hidden_weights, momentum=momentum, fused=True, **common)
     raise ValueError(f"unknown optimiser {name!r}")
 
 
@@ -126,30 +128,31 @@ class RMSprop(SGD):
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for convolution filters (K, C, h, w); AdamW at a twentieth of the rate for the rest.
+    """Muon for the weights of hidden layers; AdamW at a twentieth of the rate for the rest.
 
-    The matrix of a layer's filters is (K, C * h * w). One step changes it by the learning rate, in
-    the spectral norm.
+    One step changes a weight matrix by the learning rate, in the spectral norm.
 
     Args:
-        momentum: of the filters' gradients, in Nesterov's form.
+        hidden_weights: of the parameters, matrices (K, C), or filters (K, C, h, w), whose matrix
+            is (K, C * h * w).
+        momentum: of the hidden weights' gradients, in Nesterov's form.
         weight_decay: decoupled from the gradient, as in AdamW.
     """
 
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],
+        hidden_weights: Iterable[nn.Parameter],
         lr: float,
         *,
         momentum: float,
         weight_decay: float,
         fused: bool = True,
     ):
-        parameters = list(parameters)
-        filters = [p for p in parameters if p.ndim == 4]
-        others = [p for p in parameters if p.ndim != 4]
+        hidden = list(hidden_weights)
+        others = [p for p in parameters if all(p is not each for each in hidden)]
         groups = [
-            {"params": filters, "lr_share": 1.0, "momentum": momentum},
+            {"params": hidden, "lr_share": 1.0, "momentum": momentum},
             {"params": others, "lr_share": ADAMW_SHARE},
         ]
         groups = [group | {"lr": lr * group["lr_share"]} for group in groups if group["params"]]
