@@ -48,20 +48,22 @@ GIVEN = {
     "patience", "weight_decay",
 }  # fmt: skip
 CIFAR10_BEST = CIFAR10_ORIGINAL | {
-    "dropout": 0.0,
+    "dropout": 0.05,
     "batch_norm": "on",
-    "learning_rate": 2e-3,
+    "learning_rate": 0.01,
     "weight_decay": 0.05,
     "schedule": "one_cycle",
     "activation": "gelu",
     "label_smoothing": 0.1,
-    "batch_size": "512",
+    "batch_size": "1024",
     "precision": "auto",
     "max_epochs": 250,
-    "eval_freq": 440,  # steps: five epochs
+    "eval_freq": 220,
     "patience": 0,
     "whiten": "on",
     "views": 18,
+    "optimizer": "muon",
+    "momentum": 0.9,
 }
 # The NumPy MLP has no AdamW, dropout or batch normalisation: the nearest settings that it has.
 NUMPY_CIFAR10 = {

@@ -32,9 +32,10 @@ BEST = ORIGINAL | {
     "average_decay": 0.995,
     "batch_size": "128",
     "image_sizes": "24,24,32",
-    "max_epochs": 14,
-    "eval_freq": 704,  # steps: two epochs
+    "max_epochs": 35,
+    "eval_freq": 1760,
     "patience": 0,
     "views": 2,
+    "cutout": 8,
 }
 RECIPES = {"original": ORIGINAL, "best": BEST}
