@@ -33,7 +33,7 @@ BEST = ORIGINAL | {
     "batch_size": "128",
     "image_sizes": "24,24,32",
     "max_epochs": 35,
-    "eval_freq": 1760,
+    "eval_freq": 1760,  # steps: five epochs
     "patience": 0,
     "views": 2,
     "cutout": 8,

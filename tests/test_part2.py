@@ -266,7 +266,7 @@ def test_muon_takes_nesterov_steps_on_filters_and_adamw_steps_on_the_rest():
     filters, bias = (p.detach().clone() for p in net.parameters())
     bias = nn.Parameter(bias)
     settings = {"learning_rate": rate, "momentum": momentum, "weight_decay": decay}
-    muon = make_optimizer("muon", net.parameters(), **settings)
+    muon = make_optimizer("muon", net.parameters(), hidden_weights=[net.weight], **settings)
     adamw = torch.optim.AdamW([bias], lr=rate * ADAMW_SHARE, weight_decay=decay)
     velocity = torch.zeros_like(filters)
     for _ in range(3):
@@ -284,7 +284,11 @@ def test_muon_takes_nesterov_steps_on_filters_and_adamw_steps_on_the_rest():
 
 
 def test_schedule_keeps_the_shares_of_the_learning_rate():
-    muon = torch_model_of(nn.Conv2d(4, 8, 3), optimizer="muon")
+    net = nn.Conv2d(4, 8, 3)
+    optimizer = make_optimizer(
+        "muon", net.parameters(), hidden_weights=[net.weight], learning_rate=0.1
+    )
+    muon = TorchModel(net, optimizer, {})
     muon.learning_rate = 0.02
     assert muon.learning_rate == 0.02
     rates = [group["lr"] for group in muon.optimizer.param_groups]
@@ -381,8 +385,8 @@ def test_flags_come_before_recipes_and_recipes_before_nothing():
     original, best = parse(), parse("--recipe", "best", "--views", 18)
     assert (original.image_sizes, original.batch_size, original.augment) == ((32,), 256, True)
     assert (original.optimizer, original.max_epochs, original.eval_freq) == ("adam", 100, None)
-    assert (best.image_sizes, best.batch_size, best.eval_freq) == ((24, 24, 32), 128, 704)
-    assert (best.optimizer, best.max_epochs, best.views) == ("muon", 14, 18)
+    assert (best.image_sizes, best.batch_size, best.eval_freq) == ((24, 24, 32), 128, 1760)
+    assert (best.optimizer, best.max_epochs, best.views) == ("muon", 35, 18)
 
 
 def test_random_images_are_overfitted(small_net):
@@ -419,10 +423,10 @@ def test_image_sizes_share_the_planned_epochs_and_evaluations_follow(images, sma
     ours.evaluate("val")
     ours.evaluate("val", final=True)
     assert seen == [16, 16, 32]
-    # --max_steps alone: the recipe's 14 epochs are shared.
+    # --max_steps alone: the recipe's 35 epochs are shared.
     best = parse("--data_dir", images, "--recipe", "best", "--max_steps", 5, "--batch_size", 27)
     _, batches = train.build(best)
-    assert [next(batches.epoch(e))[0].shape[-1] for e in (0, 8, 9, 13)] == [24, 24, 32, 32]
+    assert [next(batches.epoch(e))[0].shape[-1] for e in (0, 22, 23, 34)] == [24, 24, 32, 32]
 
 
 class Rank(distributed.ProcessGroup):

@@ -707,7 +707,9 @@ ROWS: dict[str, Rows] = {
             other="--model numpy")),
         ("recipe", Row("best", shows(momentum, 0.9))),
         *(("optimizer", Row(name, equals(optimizer), other=f"--optimizer {other}"))
-          for name, other in (("adam", "sgd"), ("adamw", "adam"), ("rmsprop", "sgd"))),
+          for name, other in (("adam", "sgd"), ("adamw", "adam"), ("rmsprop", "sgd"),
+                              ("muon", "adamw"))),
+        ("momentum", Row(0.7, equals(momentum), base="--optimizer muon")),
         ("init", Row("he", check_init)),
         ("batch_norm", Row("on", equals(batch_norm))),
         ("skip", Row("on", equals(skips))),
@@ -1010,26 +1012,37 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     assert distributed.own_device("cpu") == CPU
 
 
-def test_steps_of_muon_have_nesterovs_momentum_and_weight_decay(build, images):
+HIDDEN_WEIGHTS = {
+    "pytorch": lambda net: [layer[0].weight for layer in net.hidden],
+    "cnn": lambda net: [layer.weight for layer in net.features if isinstance(layer, nn.Conv2d)],
+}
+
+
+@pytest.mark.parametrize("net", HIDDEN_WEIGHTS)
+def test_steps_of_muon_are_orthogonal_on_hidden_weights_and_adamws_on_the_rest(net, build, images):
     flags = ("--optimizer", "muon", "--momentum", 0.8, "--weight_decay", 0.3, "--dropout", 0)
-    model = build("cnn", *command("cnn", "", images, on_images=True), *flags).model
+    model = build(net, *command(net, "", images, on_images=True), *flags).model
     model.learning_rate = rate = 0.1
-    filters, bias = model.net.features[0].weight, model.net.features[0].bias
-    adamw = torch.optim.AdamW([bias.detach().clone()], lr=rate * ADAMW_SHARE, weight_decay=0.3)
-    (expected_bias,) = adamw.param_groups[0]["params"]
-    expected, velocity = filters.detach().clone(), 0
+    parameters = list(model.net.parameters())
+    expected = [p.detach().clone().requires_grad_() for p in parameters]
+    of = dict(zip(parameters, expected, strict=True))
+    hidden = [of.pop(weight) for weight in HIDDEN_WEIGHTS[net](model.net)]
+    assert hidden
+    assert of
+    adamw = torch.optim.AdamW(list(of.values()), lr=rate * ADAMW_SHARE, weight_decay=0.3)
+    velocity = [0] * len(hidden)
     for _ in range(3):
-        gradients = [torch.randn_like(p) for p in model.net.parameters()]
-        for parameter, gradient in zip(model.net.parameters(), gradients, strict=True):
-            parameter.grad = gradient.clone()
+        for ours, theirs in zip(parameters, expected, strict=True):
+            ours.grad = torch.randn_like(ours)
+            theirs.grad = ours.grad.clone()
         model.optimizer.step()
-        velocity = 0.8 * velocity + gradients[0]
-        direction = orthogonalised((gradients[0] + 0.8 * velocity).flatten(1))
-        expected = (1 - rate * 0.3) * expected - rate * direction.view_as(expected)
-        expected_bias.grad = gradients[1]
         adamw.step()
-    torch.testing.assert_close(filters.detach(), expected)
-    torch.testing.assert_close(bias.detach(), expected_bias)
+        for i, weight in enumerate(hidden):
+            velocity[i] = 0.8 * velocity[i] + weight.grad
+            direction = orthogonalised((weight.grad + 0.8 * velocity[i]).flatten(1))
+            weight.data = (1 - rate * 0.3) * weight - rate * direction.view_as(weight)
+    for ours, theirs in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("net", ["pytorch", "cnn", "rnn"])
