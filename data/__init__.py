@@ -12,6 +12,9 @@ class DataError(ValueError):
 
 SPLITS = ("train", "val", "test")
 DATASETS = ("moons", "circles", "cifar10")
+CLASS_NAMES = (  # of CIFAR-10
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 TOY_VALIDATION_SHARE = 0.2  # of all samples; the test share is the same
 MAX_TRAIN_EVALUATED = 5000  # training samples, not augmented: as many as CIFAR-10's validation set
 CIFAR10_VALIDATION_SHARE = 0.1  # of the training set: 5,000 of 50,000
@@ -124,4 +127,4 @@ def _cifar10(seed: int, n_samples: int | None, data_dir, url: str | None) -> Dat
     n_val = max(1, int(len(order) * CIFAR10_VALIDATION_SHARE))
     val, train = order[:n_val], order[n_val:]
     arrays = x[train], y[train], x[val], y[val], x_test[:n_samples], y_test[:n_samples]
-    return Dataset("cifar10", *arrays, cifar10.CLASS_NAMES)
+    return Dataset("cifar10", *arrays, CLASS_NAMES)

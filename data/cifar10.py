@@ -21,12 +21,9 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 from torchvision.datasets.utils import check_integrity, download_url
 
-from data import DataError
+from data import CLASS_NAMES, DataError
 
 DEFAULT_DIR = Path(__file__).resolve().parent / "cifar10"
-CLASS_NAMES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 BATCHES = dict(CIFAR10.train_list + CIFAR10.test_list)  # file name: md5; the test batch comes last
 ARCHIVE, ARCHIVE_MD5 = CIFAR10.filename, CIFAR10.tgz_md5
 LAYOUT = "train/<class>/* and test/<class>/*"

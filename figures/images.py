@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.cifar10 import CLASS_NAMES
+from data import CLASS_NAMES
 from figures.drawings import DOTTED, draw_seeds, two_panels
 from figures.effects import holm, paired
 from figures.experiments import ORIGINAL_MLP, REMOVED, Group, seeds_of

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data.cifar10 import CLASS_NAMES, load_cifar10
+from data import CLASS_NAMES
 from figures.experiments import Experiment, Records
 from figures.measurements import MEASURES
 from training import UsageError
@@ -127,6 +127,8 @@ def keep_record(folder: Path, record: Path, measures: Sequence[str] = ()) -> Non
 
 def write_small_cifar10(folder: Path, data_dir: Path | None = None) -> Path:
     """Write the first images of CIFAR-10 as image folders; returns the folder."""
+    from data.cifar10 import load_cifar10  # not above: torchvision takes a second to import
+
     arrays = load_cifar10(data_dir)
     for split, n, images, labels in zip(SPLITS, SMALL, arrays[::2], arrays[1::2], strict=True):
         for i, (image, label) in enumerate(zip(images[:n], labels[:n], strict=True)):

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.cifar10 import CLASS_NAMES
+from data import CLASS_NAMES
 from data.images import class_probabilities
 from part2_cnn import train
 from part2_cnn.model import CNN
