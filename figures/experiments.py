@@ -62,7 +62,8 @@ class Experiment:
 
 FRESH, TEN = (100, 101, 102), tuple(range(100, 110))  # with which nothing was chosen
 THIRTY = tuple(range(100, 130))
-SECOND = (200, 201, 202)  # of recipes that were changed after runs on the first fresh seeds
+# Of settings that were changed after runs on the first fresh seeds.
+SECOND, SECOND_FIVE = (200, 201, 202), tuple(range(200, 205))
 # Measures.
 SHIFTS, PREDICTIONS = ("shifts.csv",), ("predictions.csv",)
 MEMORY, PALINDROMES = ("memory.csv",), ("palindromes.csv",)
@@ -195,16 +196,17 @@ RNN_LIMITS = [  # T = 30; the first is the original's net
 DESIGNED = "vanilla RNN, bistable (hand-designed)"
 RNN_LENGTHS = [
     Experiment(f"rnn_length_{kind}_T{T}", RNN,
-               f"--input_length {T} {flags} {MANY_STEPS}", label, TEN[:5],
+               f"--input_length {T} {flags} {MANY_STEPS}", label,
+               SECOND_FIVE if "--cell" in flags else TEN[:5],
                QUICK_RNN if T in (5, 10) else "")
     for kind, flags, label in (
         ("original", f"{NORMAL_INIT} --input_scale 1 --optimizer adam --learning_rate 3e-3",
          "vanilla RNN (original)"),
         ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1 --optimizer adam "
          "--learning_rate 3e-3", "vanilla RNN, small inputs, clip 0.1"),
-        ("lstm", "--cell lstm --forget_bias 1 --optimizer rmsprop --learning_rate 3e-4",
+        ("lstm", "--cell lstm --forget_bias 1 --optimizer rmsprop --learning_rate 1e-2",
          "LSTM, forget bias 1"),
-        ("gru", "--cell gru --optimizer adam --learning_rate 1e-2", "GRU"),
+        ("gru", "--cell gru --optimizer rmsprop --learning_rate 1e-2", "GRU"),
         ("bistable", "--recipe best --schedule constant", DESIGNED),
     )
     for T in (5, 10, 20, 30, 50, 100)
