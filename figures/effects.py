@@ -15,6 +15,7 @@ CONFIDENCE = 0.95
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 INCONCLUSIVE, CONDITIONAL = "inconclusive", "conditional"
 VERDICTS = (SUPPORTED, CONDITIONAL, INCONCLUSIVE, CONTRADICTED)
+Names, Values = tuple[str, str], Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Effect:
     """
 
     what: str
-    names: tuple[str, str]
+    names: Names
     values: tuple[float, float]
     low: float
     high: float
@@ -50,14 +51,11 @@ class Effect:
     def __str__(self) -> str:
         first, second = self.values
         d = self.decimals
-        return (
-            (
-                f"{self.what}: {self.names[0]} {first:,.{d}f}, {self.names[1]} {second:,.{d}f}: "
-                f"difference {first - second:,.{d}f} [{self.low:,.{d}f}, {self.high:,.{d}f}]"
-            )
-            .replace(" -", " \N{MINUS SIGN}")
-            .replace("[-", "[\N{MINUS SIGN}")
+        text = (
+            f"{self.what}: {self.names[0]} {first:,.{d}f}, {self.names[1]} {second:,.{d}f}: "
+            f"difference {first - second:,.{d}f} [{self.low:,.{d}f}, {self.high:,.{d}f}]"
         )
+        return text.replace(" -", " \N{MINUS SIGN}").replace("[-", "[\N{MINUS SIGN}")
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,6 @@ class Claim:
     meaning: str
     figure: str
 
-    @property
-    def measured(self) -> str:
-        """All effects in one line."""
-        return "; ".join(map(str, self.effects))
-
 
 def verdict(effects: Sequence[Effect]) -> str:
     """The verdict on a claim that says that every difference is positive."""
@@ -97,27 +90,13 @@ def verdict(effects: Sequence[Effect]) -> str:
     return CONTRADICTED if -1 in signs else INCONCLUSIVE
 
 
-def paired(
-    what: str,
-    names: tuple[str, str],
-    first: Sequence[float],
-    second: Sequence[float],
-    decimals: int = 4,
-) -> Effect:
+def paired(what: str, names: Names, first: Values, second: Values, decimals: int = 4) -> Effect:
     """Means over the same seeds: Student's paired interval and test."""
-    differences = np.asarray(first, float) - np.asarray(second, float)
-    n = len(differences)
-    error = float(differences.std(ddof=1)) / math.sqrt(n)
-    return _student(what, names, first, second, error, n - 1, decimals)
+    differences = np.subtract(first, second)
+    return _student(what, names, first, second, _error(differences), len(differences) - 1, decimals)
 
 
-def welch(
-    what: str,
-    names: tuple[str, str],
-    first: Sequence[float],
-    second: Sequence[float],
-    decimals: int = 4,
-) -> Effect:
+def welch(what: str, names: Names, first: Values, second: Values, decimals: int = 4) -> Effect:
     """Means over seeds that have nothing in common (Welch, 1947)."""
     parts = [np.var(each, ddof=1) / len(each) for each in (first, second)]
     error = math.sqrt(sum(parts))
@@ -126,10 +105,20 @@ def welch(
     return _student(what, names, first, second, error, freedom, decimals)
 
 
+def _error(values: np.ndarray) -> float:
+    """The standard error of the mean."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
 def _student(
-    what: str, names: tuple[str, str], first: Sequence[float], second: Sequence[float],
-    error: float, freedom: float, decimals: int,
-) -> Effect:  # fmt: skip
+    what: str,
+    names: Names,
+    first: Values,
+    second: Values,
+    error: float,
+    freedom: float,
+    decimals: int,
+) -> Effect:
     values = float(np.mean(first)), float(np.mean(second))
     difference = values[0] - values[1]
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
@@ -140,13 +129,13 @@ def _student(
     return Effect(what, names, values, difference - half, difference + half, p, decimals)
 
 
-def equivalence(first: Sequence[float], second: Sequence[float], margin: float) -> float:
+def equivalence(first: Values, second: Values, margin: float) -> float:
     """The p-value of means over the same seeds that differ by `margin` or more.
 
     The larger of two one-sided paired tests (Schuirmann, 1987).
     """
-    differences = np.asarray(first, float) - np.asarray(second, float)
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    differences = np.subtract(first, second)
+    error = _error(differences)
     if not error:
         return float(abs(differences[0]) >= margin)
     t = (margin - abs(float(differences.mean()))) / error
@@ -168,9 +157,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def shares(
-    what: str, names: tuple[str, str], first: tuple[int, int], second: tuple[int, int]
-) -> Effect:
+def shares(what: str, names: Names, first: tuple[int, int], second: tuple[int, int]) -> Effect:
     """Shares, each given as (successes, n): Newcombe's interval (1998), Fisher's exact test."""
     (a, n), (b, m) = first, second
     (a_low, a_high), (b_low, b_high) = wilson(a, n), wilson(b, m)
@@ -181,20 +168,14 @@ def shares(
     return Effect(what, names, (p, q), low, high, test, 2)
 
 
-def mcnemar(
-    what: str, names: tuple[str, str], first: Sequence[bool], second: Sequence[bool]
-) -> Effect:
+def mcnemar(what: str, names: Names, first: Sequence[bool], second: Sequence[bool]) -> Effect:
     """Accuracies on the same samples, by those that only one gets right (McNemar, 1947, exact)."""
     first, second = np.asarray(first, bool), np.asarray(second, bool)
-    n, only_first, only_second = (
-        len(first),
-        int((first & ~second).sum()),
-        int((second & ~first).sum()),
-    )
-    difference = (only_first - only_second) / n
-    variance = ((only_first + only_second) / n - difference**2) / n
+    n, only_first = len(first), int((first & ~second).sum())
+    either = int((first ^ second).sum())
+    difference = (2 * only_first - either) / n
+    variance = (either / n - difference**2) / n
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    either = only_first + only_second
     p = float(stats.binomtest(only_first, either).pvalue) if either else 1.0
     values = float(first.mean()), float(second.mean())
     return Effect(what, names, values, difference - half, difference + half, p)

@@ -101,7 +101,7 @@ def check_text(claim: Claim) -> None:
     for text in (claim.text, claim.design, claim.meaning):
         assert text[0].isupper()
         assert text.endswith(".")
-    whole = f"{claim.design} {claim.measured} {claim.meaning}"
+    whole = f"{claim.design} {'; '.join(map(str, claim.effects))} {claim.meaning}"
     assert not any(blank in whole for blank in ("nan", "None", "  ", " .", "inf"))
 
 

@@ -22,6 +22,7 @@ from figures.experiments import (
     TOY,
     Group,
 )
+from figures.report import claim_text
 from part1_mlp import train
 from training.plotting import Figure, style
 from training.runs import RunRecord, read_run
@@ -83,7 +84,7 @@ def for_c1(torch: tuple[int, ...], accuracy: float = 0.95, equal_later: int = 0)
 
 def check_numbers(claim: Claim) -> None:
     """Every effect's sentence is part of the claim, and no placeholder is left."""
-    assert all(str(effect) in claim.measured for effect in claim.effects)
+    assert all(str(effect) in claim_text(claim) for effect in claim.effects)
     for text in (claim.text, claim.design, claim.meaning):
         assert text[0].isupper()
         assert text.endswith(".")
@@ -117,11 +118,11 @@ def test_c1_follows_from_steps_and_from_equal_accuracies(torch, accuracy, verdic
         verdict == CONTRADICTED
     )
     assert ("the initialisation does" in claim.meaning) == (torch != NUMPY)
-    mean = np.mean(SEEDS)
+    mean, measured = np.mean(SEEDS), "; ".join(map(str, claim.effects))
     for effect, at in zip(claim.effects, (1, 2, 3) * 2, strict=False):
         assert effect.values == pytest.approx((NUMPY[at] + mean, torch[at] + mean))
-    assert f"99 % (moons): NumPy {600 + mean:.1f}, PyTorch {torch[3] + mean:,.1f}" in claim.measured
-    assert f"(moons): NumPy 0.9500, PyTorch {accuracy:.4f}: difference" in claim.measured
+    assert f"99 % (moons): NumPy {600 + mean:.1f}, PyTorch {torch[3] + mean:,.1f}" in measured
+    assert f"(moons): NumPy 0.9500, PyTorch {accuracy:.4f}: difference" in measured
     assert "6 seeds on circles" in claim.design
     check_numbers(claim)
 
@@ -222,7 +223,7 @@ def test_c2_names_what_disagrees(half, narrow, verdict, says):
         gap = bayes_accuracy("moons", 0.2) - 0.95
         assert effects[3].difference == pytest.approx(0.95 - steps[3], abs=1e-4)
         assert effects[3].values[1] == pytest.approx(gap)
-        assert f"moons {gap:.4f}: difference" in claim.measured
+        assert f"moons {gap:.4f}: difference" in str(effects[3])
     assert f"noise {CIRCLES_NOISE} (0.9710)" in claim.design
     assert f"noise {NARROW_NOISE} (0.9710)" in claim.design
     check_numbers(claim)
