@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from figures import experiments, image_claims, images, rnn, rnn_claims, toy, toy_claims
+from figures.claims import SOLVED
 from figures.effects import Claim
 from figures.experiments import EXPERIMENTS, Experiment, Group, Records
 from figures.measurements import SEQUENCES
 from training.plotting import Figure
 
 LINES = "Lines are means over the seeds, bands their range"
+CUT = "and end where the first of the seeds stopped"
+SOLVE = f"solve the task (a test accuracy of at least {SOLVED:g})"
 CURVES = "loss and accuracy on 5,000 training images (not augmented) and on the test set."
 
 
@@ -100,7 +103,8 @@ def figures() -> dict[str, ReportFigure]:
             images.optimisations, [mlp, *experiments.ABLATION], images.optimisations_text),
         "mlp_best": ReportFigure(
             1, "MLPs on CIFAR-10: recipe original, recipe best, and recipe best with free hidden "
-            f"sizes. {LINES}.", images.best_curves, [mlp, mlp_best, mlp_wide], images.best_gain),
+            f"sizes. {LINES}, {CUT}.", images.best_curves, [mlp, mlp_best, mlp_wide],
+            images.best_gain),
         "5": ReportFigure(
             2, f"The CNN on CIFAR-10 with recipe original: {CURVES}",
             images.cnn_curves, [cnn], images.image_curves),
@@ -109,15 +113,15 @@ def figures() -> dict[str, ReportFigure]:
             "images, and the accuracy of each class.", images.mistakes, [cnn],
             images.mistakes_text),
         "cnn_best": ReportFigure(
-            2, f"The CNN on CIFAR-10: recipe original and recipe best. {LINES}. While recipe best "
-            "trains on small images it is also evaluated on small images.",
+            2, f"The CNN on CIFAR-10: recipe original and recipe best. {LINES}, {CUT}. While "
+            "recipe best trains on small images it is also evaluated on small images.",
             images.best_curves, [cnn, cnn_best], images.best_gain),
         "mlp_and_cnn": ReportFigure(
             2, "The MLP and the CNN with recipe original: test accuracy over epochs on a "
             "logarithmic axis, a line a seed; and the test images that both, one or none of them "
             "gets right.", image_claims.mlp_and_cnn, [mlp, cnn]),
         "efficiency": ReportFigure(
-            2, "Test accuracy of short runs, all with one recipe, against the size of the net. "
+            2, "Test accuracy of short runs, all with one optimiser, against the size of the net. "
             "Short strokes are seeds.", image_claims.efficiency, crops),
         "shifts": ReportFigure(
             2, "What is left when all test images are shifted: accuracy, relative to unshifted "
@@ -130,23 +134,24 @@ def figures() -> dict[str, ReportFigure]:
             f"all steps. {LINES}; dotted: chance.", rnn.first_steps, experiments.FIVE_DIGITS,
             rnn.first_steps_text),
         "7": ReportFigure(
-            3, "How many seeds solve the task, of how many, and the test accuracy, against the "
-            f"number of digits read. All nets had {experiments.MANY:,} steps at most; the "
-            "optimiser and the learning rate of each were chosen on validation from one grid.",
-            rnn.lengths,
-            experiments.RNN_LENGTHS, rnn.lengths_text),
+            3, f"Storing the first of T digits: how many seeds {SOLVE} and of how many, above; the "
+            "mean test accuracy below, bars from the lowest to the highest seed. All nets had "
+            f"{experiments.MANY:,} steps at most. Optimiser and learning rate of each but the "
+            "bistable net, which keeps its recipe's, were chosen on validation, at one length, "
+            "from one grid.",
+            rnn.lengths, experiments.RNN_LENGTHS, rnn.lengths_text),
         "longer": ReportFigure(
-            3, "The share of seeds that solve the task against the number of digits read, for two "
+            3, f"The share of seeds that {SOLVE} against the number of digits read, for two "
             "standard deviations of the input weights. Bars are confidence intervals.",
             rnn.longer_lengths, experiments.RNN_LONGER),
         "limits": ReportFigure(
             3, "What limits a vanilla RNN's memory: how much the loss depends on each hidden state "
             f"(root mean square over {SEQUENCES} palindromes), relative to the last step's; "
-            "who solves the task, and with which gradient. Upright marks are seeds, thin lines "
+            f"how many seeds {SOLVE} and with which gradient. Upright marks are seeds, thin lines "
             "confidence intervals.",
             rnn.limits, experiments.RNN_LIMITS),
         "hidden_sizes": ReportFigure(
-            3, "The share of seeds that solve the task against the number of hidden units. Bars "
+            3, f"The share of seeds that {SOLVE} against the number of hidden units. Bars "
             "are confidence intervals.", rnn.hidden_sizes, experiments.RNN_HIDDEN),
     }
 # fmt: on

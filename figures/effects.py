@@ -1,7 +1,7 @@
 """What experiments say about a claim: differences with intervals, and the verdict.
 
-Intervals are of 95 %. A difference counts if its p-value, corrected where several differences are
-judged at once, is below 5 %.
+Intervals are of 95 % and not corrected. A difference counts if its p-value, corrected where several
+differences are judged at once, is below 5 %.
 """
 
 import math
@@ -15,6 +15,7 @@ CONFIDENCE = 0.95
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 INCONCLUSIVE, CONDITIONAL = "inconclusive", "conditional"
 VERDICTS = (SUPPORTED, CONDITIONAL, INCONCLUSIVE, CONTRADICTED)
+SMALLEST_P = 0.0001  # that is written out
 Names, Values = tuple[str, str], Sequence[float]
 
 
@@ -53,7 +54,8 @@ class Effect:
         d = self.decimals
         text = (
             f"{self.what}: {self.names[0]} {first:,.{d}f}, {self.names[1]} {second:,.{d}f}: "
-            f"difference {first - second:,.{d}f} [{self.low:,.{d}f}, {self.high:,.{d}f}]"
+            f"difference {first - second:,.{d}f} [{self.low:,.{d}f}, {self.high:,.{d}f}], "
+            f"p {f'= {self.p:.2g}' if self.p >= SMALLEST_P else f'< {SMALLEST_P:g}'}"
         )
         return text.replace(" -", " \N{MINUS SIGN}").replace("[-", "[\N{MINUS SIGN}")
 

@@ -88,7 +88,7 @@ SHORT = (
 )
 SIZES = {"tiny": "64,32", "small": "256,64", "large": "1600,850,140"}  # 0.2, 0.8, 6.4 M parameters
 POOLED = {"64": "16,32,64", "128": "32,64,128", "256": "64,128,256"}  # 0.07, 0.3, 1.15 M
-CROPS, NO_CROPS = "short runs, random crops", "short runs, no crops"
+CROPS, NO_CROPS = "short runs, crops and flips", "short runs, no augmentation"
 # Recipe original of the MLP, with one thing removed at a time; plain SGD in place of AdamW has a
 # learning rate of its own, chosen on validation.
 REMOVED = {
@@ -201,7 +201,7 @@ RNN_LENGTHS = [
                QUICK_RNN if T in (5, 10) else "")
     for kind, flags, label in (
         ("original", f"{NORMAL_INIT} --input_scale 1 --optimizer adam --learning_rate 3e-3",
-         "vanilla RNN (original)"),
+         "vanilla RNN, input scale 1"),
         ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1 --optimizer adam "
          "--learning_rate 3e-3", "vanilla RNN, small inputs, clip 0.1"),
         ("lstm", "--cell lstm --forget_bias 1 --optimizer rmsprop --learning_rate 1e-2",

@@ -122,23 +122,22 @@ def _without(group: Group) -> str:
 def optimisations_text(groups: Sequence[Group]) -> str:
     """The discussion of what each optimisation is worth."""
     names, (whole, *others) = list(REMOVED), worth(groups)
-    effects = holm([paired(name, ("", ""), whole, each)
+    effects = holm([paired(name, ("with all of them", "without it"), whole, each)
                     for name, each in zip(names, others, strict=True)])  # fmt: skip
-    found = "; ".join(
-        f"without {e.what} {e.values[1]:.4f} [{whole.mean() - e.high:.4f}, "
-        f"{whole.mean() - e.low:.4f}]" for e in effects
+    kinds = {1: "worth something: {}", -1: "harmful: {}", 0: "not significant: {}"}
+    ends = "; ".join(
+        text.format(", ".join(of_sign)) for sign, text in kinds.items()
+        if (of_sign := [effect.what for effect in effects if effect.sign == sign])
     )  # fmt: skip
-    kinds = {1: "lose accuracy", -1: "gain accuracy", 0: "differ by no more than seeds do"}
-    ends = []
-    for sign, what in kinds.items():
-        if of_sign := [e.what for e in effects if e.sign == sign]:
-            ends.append(f"the nets without {', '.join(of_sign)} {what}")
+    widest = max(effect.high - effect.low for effect in effects) / 2
+    epochs = [np.mean([run.result["epochs"] for run in group.runs]) for group in groups]
     return (
-        f"With all of them the test accuracy is {whole.mean():.4f}; {found} (in brackets: "
-        "that mean minus the confidence interval of the difference, paired by seed). Corrected for "
-        f"{len(effects)} comparisons, {'; '.join(ends)}. Without early stopping, the weights after "
-        "the last epoch count. Plain SGD in place of AdamW has a learning rate of its own, chosen "
-        "on validation ([table](figures/tuning/mlp_sgd.md))."
+        f"Test accuracy, paired by seed: {'; '.join(map(str, effects))}. With Holm's correction "
+        f"over {len(effects)} comparisons, {ends}; with {seeds_of(groups[0])} the intervals reach "
+        f"up to {100 * widest:.1f} points to either side. Each net trains until it stops, from "
+        f"{min(epochs):.0f} to {max(epochs):.0f} epochs on average. Without early stopping, the "
+        "weights after the last epoch count. Plain SGD in place of AdamW has a learning rate of "
+        "its own, chosen on validation ([table](figures/tuning/mlp_sgd.md))."
     )
 
 
@@ -184,17 +183,20 @@ def mistakes_text(groups: Sequence[Group]) -> str:
     a, b = (CLASS_NAMES[i] for i in pairs[counts.argmax()])
     first = found[0]
     missed = np.flatnonzero(first["label"] != first["predicted"])
-    missed = missed[np.argsort(-first["confidence"][missed], kind="stable")][:N_MISTAKES]
+    missed = missed[np.argsort(-first["confidence"][missed], kind="stable")]
+    lowest = first["confidence"][missed[:N_MISTAKES]].min()
+    as_confident = int((first["confidence"][missed] >= lowest).sum())
+    missed = missed[:N_MISTAKES]
     listed = "; ".join(
         f"{CLASS_NAMES[first['label'][i]]} taken for {CLASS_NAMES[first['predicted'][i]]} "
         f"({i:,})" for i in missed
     )  # fmt: skip
     easy, hard = accuracy.argmax(), accuracy.argmin()
-    lowest = first["confidence"][missed].min()
     return (
         f"Best is {CLASS_NAMES[easy]} ({accuracy[easy]:.3f}), worst {CLASS_NAMES[hard]} "
         f"({accuracy[hard]:.3f}). {counts.max() / len(wrong):.0%} of all mistakes confuse {a} and "
-        f"{b}. The most confident mistakes of seed {runs[0].config['seed']}, with the images' "
-        f"numbers in the test set (confidence {lowest:.4f} or more): {listed}. "
+        f"{b}. Of seed {runs[0].config['seed']}, {as_confident} mistakes have a confidence of at "
+        f"least {lowest:.4f}, rounded; the first {len(missed)} of them, with the images' numbers "
+        f"in the test set: {listed}. "
         "`part2_cnn/plot.py` draws those of a run of one's own."
     )

@@ -12,7 +12,7 @@ import part2_cnn.recipes
 import part3_rnn.recipes
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
-from figures.effects import VERDICTS, Claim
+from figures.effects import Claim, paired, wilson
 from figures.experiments import (
     EXPERIMENTS,
     ORIGINAL_MLP,
@@ -21,6 +21,7 @@ from figures.experiments import (
     seeds_of,
 )
 from figures.measurements import cnn_costs, mlp_costs, total
+from figures.rnn import n_solved
 from training.cli import RESUMABLE_FLAGS, format_duration, markdown_table
 
 Figures = Mapping[str, ReportFigure]
@@ -28,8 +29,12 @@ TEMPLATE = Path(__file__).with_name("report.md.in")
 TOY = ("mlp_numpy_moons_original", "mlp_pytorch_moons_original")
 IMAGES = ("mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best", "cnn_original", "cnn_best")
 TEST_STOPPED, WIDE = "mlp_pytorch_cifar10_test_stopped", "mlp_pytorch_cifar10_wide"
+NOT_STOPPED = "mlp_pytorch_cifar10_without_early_stopping"
 RNN = ("rnn_T5_original", "rnn_length_bistable_T5")
-NO_SETTINGS = {"script", "environment", "seed", "device", "dry_run", "compile", "cifar10_md5"}
+NO_SETTINGS = {  # told by the columns' names, without effect, or not of the experiment
+    "model", "dataset", "recipe", "neg_slope", "num_classes", "script", "environment", "seed",
+    "device", "dry_run", "compile", "cifar10_md5",
+}  # fmt: skip
 GIVEN = {  # flags whose value the original states, by group
     "mlp_pytorch_cifar10": part1_mlp.recipes.GIVEN,
     "cnn": part2_cnn.recipes.GIVEN,
@@ -112,17 +117,34 @@ def settings_table(records: Records) -> str:
 
 
 def summary(records: Records, claims: Sequence[Claim]) -> str:
-    """What holds and what does not, and the two accuracies."""
-    lines = []
-    for verdict in VERDICTS:
-        of_verdict = [f"{claim.number} ({claim.text.rstrip('.')})" for claim in claims
-                      if claim.verdict == verdict]  # fmt: skip
-        lines.append(f"- **{verdict.capitalize()}**: {'; '.join(of_verdict) or 'none'}.")
+    """A line for each claim, with the first sentence of what it means, and the two accuracies."""
+    lines = [
+        f"- **{claim.number}, {claim.verdict}**: {claim.text} *{claim.meaning.split('. ')[0]}.*"
+        for claim in claims
+    ]
+    reached = []
     for net, name in (("MLP", IMAGES[0]), ("CNN", IMAGES[2])):
-        group = records[name]
-        accuracy = f"{group.accuracies.mean():.4f} ({seeds_of(group)})"
-        lines.append(f"- **{net} on CIFAR-10, recipe original**: a test accuracy of {accuracy}.")
+        values = records[name].accuracies
+        spread = f"standard deviation {_deviation(values):.4f} over {seeds_of(records[name])}"
+        reached.append(f"{net} {values.mean():.4f} ({spread})")
+    lines.append(f"- **Test accuracy on CIFAR-10, recipe original**: {', '.join(reached)}.")
     return "\n".join(lines)
+
+
+def stopped_text(records: Records) -> str:
+    """What stopping by the test loss changes, and what not stopping early does."""
+    held_out, stopped, whole = (records[name] for name in (IMAGES[0], TEST_STOPPED, NOT_STOPPED))
+    epochs = [
+        np.mean([run.result["epochs"] for run in group.runs]) for group in (held_out, stopped)
+    ]
+    effect = paired("test accuracy", ("stopped by the test loss", "by the validation loss"),
+                    stopped.accuracies, held_out.accuracies)  # fmt: skip
+    return (
+        f"Paired by seed, {effect}. The two differ in the training images, in what chooses the "
+        f"weights, and in length ({epochs[1]:.0f} and {epochs[0]:.0f} epochs). Without early "
+        "stopping, and with weights chosen by the validation loss, the first net reaches "
+        f"{whole.accuracies.mean():.4f} after {whole.config['max_epochs']} epochs."
+    )
 
 
 def layers_table(hidden_units: Sequence[int]) -> str:
@@ -142,14 +164,24 @@ def layers_table(hidden_units: Sequence[int]) -> str:
 
 
 def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
-    """Every number of the groups and claims by its key, rounded as on the page."""
+    """The accuracies of the groups and the effects of the claims, by key, rounded as on the page.
+
+    `test_accuracy` is of a single view, `augmented` with test-time augmentation; `solved` counts
+    the seeds that solve a task, and `solved.share` is Wilson's interval of their share.
+    """
     found: dict[str, str] = {}
     for name in EXPERIMENTS:
         group, key = records[name], name.replace("_", ".")
-        kinds = {"test_accuracy": group.accuracies, "single_view": group.single_view()}
+        kinds = {"test_accuracy": group.single_view(), "augmented": group.averaged()}
         for kind, values in kinds.items():
-            for statistic, f in STATISTICS.items():
-                found[f"{key}.{kind}.{statistic}"] = f"{f(values):.4f}"
+            if values is not None:
+                for statistic, f in STATISTICS.items():
+                    found[f"{key}.{kind}.{statistic}"] = f"{f(values):.4f}"
+        if group.net == "RNN":
+            solved, n = n_solved(group, group.config["train_steps"])
+            found[f"{key}.solved"] = f"{solved}"
+            for end, value in zip(("low", "high"), wilson(solved, n), strict=True):
+                found[f"{key}.solved.share.{end}"] = f"{value:.2f}"
         found[f"{key}.seeds"] = f"{len(group.runs)}"
         found[f"{key}.seconds"] = f"{group.seconds / len(group.runs):.1f}"
         found[f"{key}.parameters"] = f"{group.runs[0].result['parameters']}"
@@ -159,18 +191,23 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
             values = (*effect.values, effect.difference, effect.low, effect.high)
             for part, value in zip(EFFECT_PARTS, values, strict=True):
                 found[f"{claim.number}.{i}.{part}"] = f"{value:.{effect.decimals}f}"
-            found[f"{claim.number}.{i}.p"] = f"{effect.p:.4f}"
+            found[f"{claim.number}.{i}.p"] = f"{effect.p:.2g}"
+            found[f"{claim.number}.{i}.what"] = f"{effect.what}: {', '.join(effect.names)}"
     return found
 
 
 def exports(found: Mapping[str, str]) -> tuple[str, str]:
     r"""The results as JSON and as LaTeX, in which \result{KEY} is the text of a key."""
-    numbers = {k: v if k.endswith("verdict") else json.loads(v) for k, v in found.items()}
+    numbers = {k: v if k.endswith(("verdict", "what")) else json.loads(v) for k, v in found.items()}
     lines = [
-        "% Written by figures/regenerate.py.",
-        r"\newcommand{\result}[1]{\csname result@#1\endcsname}",
+        "% Written by figures/regenerate.py. In the preamble: \\input{results.tex}; in the text:",
+        r"% \result{cnn.original.test_accuracy.mean}, or \num{\result{C8.1.low}} for a true minus.",
+        r"\newcommand{\result}[1]{\ifcsname result@#1\endcsname\csname result@#1\endcsname"
+        r"\else\textbf{?? #1}\fi}",
     ]
-    lines += [rf"\expandafter\def\csname result@{k}\endcsname{{{v}}}" for k, v in found.items()]
+    for key, value in found.items():
+        text = value.replace("%", r"\%")
+        lines.append(rf"\expandafter\def\csname result@{key}\endcsname{{{text}}}")
     return json.dumps(numbers, indent=2) + "\n", "\n".join(lines) + "\n"
 
 
@@ -218,7 +255,8 @@ def trained_on(group: Group) -> str:
     if group.on_gpu:
         return f"GPU ({found['device']}), {found['precision'] or 'float32'}"
     cpu = found["cpu"] or found["machine"] or "a machine not recorded"
-    threads = f", {found['threads']} threads" if found["threads"] else ""
+    threads = found["threads"]
+    threads = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
     precision = found["precision"] or "precision not recorded"
     return f"{cpu}{threads}, {precision}"
 
@@ -228,6 +266,7 @@ def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     return Template(TEMPLATE.read_text()).substitute(
         summary=summary(records, claims),
         comparison=comparison_table(records),
+        stopped=stopped_text(records),
         settings=settings_table(records),
         results=results_table(records),
         layers=layers_table(records[IMAGES[0]].config["dnn_hidden_units"]),

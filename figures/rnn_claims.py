@@ -19,7 +19,7 @@ from figures.effects import (
     wilson,
 )
 from figures.experiments import RNN_HIDDEN, RNN_LIMITS, RNN_LONGER, Group, Records, seeds_of
-from figures.measurements import read_palindromes
+from figures.measurements import read_memory, read_palindromes
 from figures.rnn import (
     INITS,
     KINDS,
@@ -28,10 +28,12 @@ from figures.rnn import (
     gradient_ratio,
     most_solve,
     n_solved,
+    settings_of,
     solving,
 )
 
-HIDDEN_UNITS = 128  # C9: the original's
+HIDDEN_UNITS = 128  # C9: of all nets in other experiments
+HALF = 0.5  # C8: correlation ratio above which a state is said to depend on a digit
 
 
 def no_gain(effect: Effect) -> bool:
@@ -81,8 +83,10 @@ def five_digits(records: Records) -> Claim:
         f"Recipe original, {seeds_of(group)}; every palindrome of six digits. A seed has solved "
         f"it if at least {SOLVED:.0%} are right.",
         (paired(what, names, initial["wrong"], wrong, 1),), verdict,
-        f"{found[verdict]}: {solved} of {len(wrong)} seeds solve it, and {wrong.sum():,} of all "
-        f"{n * len(wrong):,} answers are wrong. There are only {n:,} palindromes of this length, "
+        f"{found[verdict]}: {solved} of {len(wrong)} seeds solve it (their share is "
+        f"{solved / len(wrong):.2f} [{low:.2f}, {high:.2f}]; {MOST:g} decides), and "
+        f"{wrong.sum():,} of all {n * len(wrong):,} answers are wrong. There are only {n:,} "
+        "palindromes of this length, "
         f"and training had shown each net {shown} of them{stored}.",
         "6",
     )  # fmt: skip
@@ -124,17 +128,17 @@ def longer(records: Records) -> Claim:
     }
     limit = ("; ".join(f"{'T = ' + str(T) if T else 'none'} ({setting})"
                        for T, setting in zip(longest, settings, strict=True)))  # fmt: skip
-    table = np.reshape(longest, (len(scales), -1))  # (scales, numbers of steps)
-    causes = {"input scale": np.ptp(table, 0).any(), "number of steps": np.ptp(table, 1).any()}
-    depends = " and ".join(cause for cause, counts in causes.items() if counts)
-    depends = f"depends on {depends}" if depends else "depends on neither of the two"
+    others = [(kind, records[each.group]) for kind, each in zip(KINDS, RNN_LIMITS, strict=True)]
+    learnt = [f"{kind} {outcome(other)}" for kind, other in others
+              if most_solve(other, other.config["train_steps"])]  # fmt: skip
+    same = f" Not every net fails at T = {LONG_T} (claim C8): {'; '.join(learnt)}." * bool(learnt)
     return Claim(
         "C7", "Accuracy falls as the palindromes get longer.",
         f"Vanilla RNN, {seeds_of(group)}, {len(scales)} input scales (standard deviations of "
-        f"the input weights). A seed has solved a length if its accuracy is at least {SOLVED:g}.",
+        "the input weights), which the original leaves open. The shorter runs are the longer ones, "
+        f"cut off. A seed has solved a length if its accuracy is at least {SOLVED:g}.",
         effects, verdict,
-        f"{found[verdict]} Of the lengths tried, the longest that most seeds solve: {limit}. The "
-        f"original leaves input scale and number of steps open; how far it gets {depends}.",
+        f"{found[verdict]} Of the lengths tried, the longest that most seeds solve: {limit}.{same}",
         "longer",
     )  # fmt: skip
 
@@ -165,35 +169,44 @@ def gradients(records: Records) -> Claim:
         [shares(what, (kind, "original"), n_solved(group, n_steps), score)
          for kind, group in zip(KINDS[1:4], groups[1:4], strict=True)]
     )  # fmt: skip
-    verdict, found = _restored(groups, before, after, effects)
-    last = f"With the bistable initialisation {outcome(bistable)} solve the task"
-    gradient = f"a gradient of {scientific(before[4])} before training"
-    if most_solve(bistable, n_steps) and before[4] < RESTORED:
-        last += (
-            f", with {gradient}. That is no counter-example: training starts at a solution, and "
-            "storing a digit robustly makes gradients vanish (Bengio, Simard and Frasconi, 1994)"
+    verdict, found = _restored(groups, before, effects)
+    other = records[f"rnn_length_small_T{T}"]
+    if verdict == CONDITIONAL and most_solve(other, other.config["train_steps"]):
+        found += (
+            f" With {settings_of(other)} and clipping at {other.config['max_norm']:g} small inputs "
+            f"are enough (figure 7): {outcome(other)}."
         )
-    else:
-        last += f"; it has {gradient}"
+    last = (
+        f"With the bistable initialisation {outcome(bistable)} solve the task; its gradient is "
+        f"{scientific(before[4])} before training and {scientific(after[4])} after it"
+    )
+    if most_solve(bistable, n_steps) and before[4] < RESTORED:
+        built_in = np.mean(dependence(bistable, "initial"))
+        last += (
+            ". That is no counter-example: before training the last state depends on the first "
+            f"digit already (correlation ratio {built_in:.2f}), so the output layer can be learnt "
+            "without the gradient of the first step. And a state that stores a digit robustly "
+            "hardly changes with it (Bengio, Simard and Frasconi, 1994)"
+        )
     return Claim(
         "C8", "Long palindromes are not learnt because gradients vanish.",
         f"Vanilla RNN, T = {T}, {seeds_of(original)}, at most {n_steps:,} steps: input scale "
-        f"{original.config['input_scale']:g} (the original) or "
-        f"{inputs.config['input_scale']:g} (small inputs), each with the original's steps or small "
-        f"ones (learning rate {steps.config['learning_rate']:g}, gradient clipped at "
-        f"{steps.config['max_norm']:g}); and the bistable initialisation.",
+        f"{original.config['input_scale']:g} (called the original here, which leaves it open) or "
+        f"{inputs.config['input_scale']:g} (small inputs), each with {settings_of(original)} and "
+        f"clipping at {original.config['max_norm']:g}, or with small steps (learning rate "
+        f"{steps.config['learning_rate']:g} and clipping at {steps.config['max_norm']:g}, changed "
+        "together); and the bistable initialisation.",
         effects, verdict,
-        f"Before training the norm of the loss's gradient at the first step, relative to the last, "
-        f"is {scientific(before[0])} in the original and {scientific(before[1])} with small "
-        f"inputs. {found} {_correlation(groups[:4])}. {last}.",
+        f"{found} Before training the norm of the loss's gradient at the first step, relative to "
+        f"the last, is {scientific(before[0])} in the original and {scientific(before[1])} with "
+        f"small inputs. {_stored(groups[:2])} {_correlation(groups[:4])}. {last}.",
         "limits",
     )  # fmt: skip
 
 
 def _restored(
-    groups: Sequence[Group], before: Sequence[float], after: Sequence[float],
-    effects: Sequence[Effect],
-) -> tuple[str, str]:  # fmt: skip
+    groups: Sequence[Group], before: Sequence[float], effects: Sequence[Effect]
+) -> tuple[str, str]:
     """C8's verdict, and what was found in the order of KINDS."""
     by_inputs, by_steps, by_both = effects
     original, inputs, steps, both, _ = map(outcome, groups)
@@ -209,13 +222,11 @@ def _restored(
             "original. Where the gradient reaches the first digit, training learns to keep it."
         )
     if by_both.sign == 1 and by_steps.sign != 1:
-        lost = after[1] < RESTORED <= after[3]
+        optimizer = groups[0].config["optimizer"]
         return CONDITIONAL, (
-            "Restoring the gradient raises the share only together with small steps: with both "
-            f"{both} solve the task, with small inputs alone {inputs}, with small steps alone "
-            f"{steps}, of the original {original}. After training the gradient is "
-            f"{scientific(after[1])} with small inputs alone and {scientific(after[3])} with both"
-            f"{': the larger steps lose it again' * lost}."
+            f"With {optimizer}, restoring the gradient raises the share only together with small "
+            f"steps: with both {both} solve the task, with small inputs alone {inputs}, with small "
+            f"steps alone {steps}, of the original {original}."
         )
     if by_both.sign == 1:
         return INCONCLUSIVE, (
@@ -233,18 +244,50 @@ def _restored(
     )
 
 
+def dependence(group: Group, when: str) -> np.ndarray:
+    """For each seed: how much the last state depends on the first digit, a correlation ratio.
+
+    Args:
+        when: `initial` or `trained`.
+    """
+    return np.array([read_memory(run.path)[f"{when}_share"][-1] for run in group.runs])
+
+
+def _stored(groups: Sequence[Group]) -> str:
+    """After training: whether small inputs store something of the first digit, and the gradient."""
+    original, inputs = (dependence(group, "trained") > HALF for group in groups)
+    ratios = gradient_ratio(groups[1], "trained")[:, 0]
+    small = ratios < RESTORED
+    because = ""
+    if inputs[small].sum() > MOST * small.sum():
+        because = (
+            f". Of the {small.sum()} nets where it is below {RESTORED:g}, {inputs[small].sum()} "
+            "depend on the digit all the same: a gradient can be small because something is stored"
+        )
+    return (
+        f"After training the last state depends on the first digit (correlation ratio above "
+        f"{HALF:g}) in {inputs.sum()} of {len(inputs)} nets with small inputs alone and in "
+        f"{original.sum()} of {len(original)} of the original; the gradient of the former is "
+        f"between {scientific(ratios.min())} and {scientific(ratios.max())}{because}."
+    )
+
+
 def _correlation(groups: Sequence[Group]) -> str:
-    """The rank correlation of the gradient at the first step after training and accuracy."""
-    reached = np.concatenate([group.accuracies for group in groups])
-    ratios = np.concatenate([gradient_ratio(group, "trained")[:, 0] for group in groups])
-    runs = f"the {len(reached)} runs of the original and the three changes"
+    """The rank correlation of the gradient at the first step after training and accuracy.
+
+    Over the runs of one group, for between groups both change by design: of that whose accuracies
+    differ most.
+    """
+    group = max(groups, key=lambda each: np.ptp(each.accuracies))
+    reached, ratios = group.accuracies, gradient_ratio(group, "trained")[:, 0]
+    runs = f"the runs with {KINDS[groups.index(group)]} alone, whose accuracies differ most"
     if not np.ptp(reached) or not np.ptp(ratios):
-        return f"In {runs} accuracy or gradient is the same, so there is no rank correlation"
+        return "Within each group accuracy or gradient is the same: there is no rank correlation"
     test = stats.spearmanr(ratios, reached)
     sign = "\N{MINUS SIGN}" * bool(test.statistic < 0)
     return (
-        f"Over {runs} the rank correlation of gradient after training and accuracy is "
-        f"{sign}{abs(test.statistic):.2f} (p = {scientific(test.pvalue)})"
+        f"Over {runs}, the rank correlation of gradient after training and accuracy is "
+        f"{sign}{abs(test.statistic):.2f} (p = {scientific(test.pvalue)}, not corrected)"
     )
 
 
@@ -261,7 +304,7 @@ def hidden_state(records: Records) -> Claim:
     for group in (records[each.group] for each in RNN_HIDDEN):
         key = group.config["init"], group.config["input_length"]
         nets.setdefault(key, {})[group.config["num_hidden"]] = group
-    effects, of_init, enough = [], [], []
+    effects, of_init, enough, needed = [], [], [], {}
     for (init, T), sizes in nets.items():
         few, groups = min(sizes), list(sizes.values())
         for steps in budgets(sizes[few]):
@@ -272,6 +315,7 @@ def hidden_state(records: Records) -> Claim:
             of_init.append((init, most_solve(sizes[few], steps)))
             smallest = min(solving(groups, steps, "num_hidden"), default=0)
             enough.append(f"{f'{smallest} units' if smallest else 'none'} ({task})")
+            needed.setdefault((T, steps), []).append(smallest or np.inf)
     effects = holm(effects)
     shown, absent = [], []
     for init in dict(of_init):
@@ -299,6 +343,16 @@ def hidden_state(records: Records) -> Claim:
         if absent
         else "The seeds do not decide under any initialisation.",
     }
+    unsure = [effect.what.split("solve ")[1] for effect in effects if not effect.sign]
+    not_shown = f" Not significant: {'; '.join(unsure)}." * bool(unsure)
+    room, names = "", [INITS[init] for init in inits]
+    for better, worse in ((0, -1), (-1, 0)):
+        if all(each[better] < each[worse] for each in needed.values()):
+            room = (
+                f" With the {names[better]} fewer units are enough for every task than with the "
+                f"{names[worse]}: where these fail with the latter, the state has room, and what "
+                "is missing is training that finds how to use it."
+            )
     units = sorted({n for sizes in nets.values() for n in sizes})
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",
@@ -306,6 +360,7 @@ def hidden_state(records: Records) -> Claim:
         f"{' and '.join(INITS[init] for init in inits)}. A seed has solved a task if its accuracy "
         f"is at least {SOLVED:g}.",
         effects, verdict,
-        f"{found[verdict]} The smallest net that most seeds solve it with: {'; '.join(enough)}.",
+        f"{found[verdict]}{not_shown} The smallest net that most seeds solve it with: "
+        f"{'; '.join(enough)}.{room}",
         "hidden_sizes",
     )  # fmt: skip

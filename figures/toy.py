@@ -135,7 +135,7 @@ def _mark_bayes(axes: Axes, accuracy: float) -> None:
 def toy_curves_discussion(groups: Sequence[Group]) -> str:
     """The discussion of figures 2 and 3."""
     results = "; ".join(
-        f"{group.label}'s MLP ends at a test accuracy of {group.accuracies.mean():.4f} and reaches "
+        f"{group.label}'s MLP has a test accuracy of {group.accuracies.mean():.4f} and reaches "
         f"95 % of its final validation accuracy after {steps_of(group, 0.95).mean():,.0f} steps"
         for group in groups
     )
@@ -249,27 +249,35 @@ def _first_epochs(run: RunRecord, epochs: int) -> RunRecord:
 
 def gradient_descent_discussion(groups: Sequence[Group]) -> str:
     """The discussion of gradient descent by batch size, from the smallest to the full batch."""
-    early, results, noise, ends = [], [], [], []
+    early, late, results, ends = [], [], [], []
     for group in groups:
         histories = [_first_epochs(run, EPOCHS).history for run in group.runs]
         early.append(np.mean([history["val_accuracy"][-1] for history in histories]))
         results.append(f"{group.label} {early[-1]:.3f} ({histories[0]['step'][-1]:,.0f} steps)")
-        losses = column(group.runs, "train_loss")
-        late = losses[:, -(losses.shape[1] // 4) :]
-        noise.append(np.abs(np.diff(late)).mean())
-        accuracy = column(group.runs, "val_accuracy")[:, -1].mean()
+        late.append(column(group.runs, "val_accuracy")[:, -1].mean())
         epochs = group.runs[0].result["epochs"]
-        ends.append(f"{group.label} {accuracy:.3f} after {epochs:,g} epochs")
-    ahead = "After as many epochs a smaller batch, which makes more steps, is ahead."
-    noisier = "the smaller the batch, the noisier the steps."
+        ends.append(f"{group.label} {late[-1]:.3f} after {epochs:,g} epochs")
+    ahead = "After as many epochs a smaller batch, which makes more steps, is ahead"
     if not (np.diff(early) < 0).all():
-        ahead = "After as many epochs a smaller batch is not always ahead."
-    if not (np.diff(noise) < 0).all():
-        noisier = "a smaller batch is not always noisier."
+        ahead = "After as many epochs a smaller batch is not always ahead"
+    elif not (np.diff(late) < 0).all():
+        ahead += "; at the end no longer"
+    apart = max(int(np.diff(group.runs[0].history["step"]).max()) for group in groups)
+    noise = [_noise(group, apart) for group in groups]
+    noisier = "steps of the smallest batch are the noisiest."
+    if np.argmax(noise) != 0:
+        noisier = "steps of the smallest batch are not the noisiest."
     return (
         "All have the same data, initial weights and learning rate "
         f"({groups[0].config['learning_rate']:g}). Validation accuracy after {EPOCHS} epochs, mean "
-        f"of {seeds_of(groups[0])}: {', '.join(results)}. {ahead} At the end: {', '.join(ends)}. "
-        "In the last quarter the training loss changes from one evaluation to the next by "
+        f"of {seeds_of(groups[0])}: {', '.join(results)}. {ahead}: {', '.join(ends)}. In the last "
+        f"quarter of the steps the training loss changes over {apart} steps by "
         f"{', '.join(f'{change:.1g}' for change in noise)} on average: {noisier}"
     )
+
+
+def _noise(group: Group, apart: int) -> float:
+    """How much the training loss changes over so many steps, in the last quarter of the steps."""
+    steps, losses = column(group.runs, "step")[0], column(group.runs, "train_loss")
+    compared = (steps % apart == 0) & (steps >= 0.75 * steps[-1])
+    return float(np.abs(np.diff(losses[:, compared])).mean())

@@ -37,7 +37,7 @@ def same_nets(records: Records) -> Claim:
             steps.append(paired(what, names, first, second, 1))
             steps_apart = max(steps_apart, int(np.abs(first - third).max()))
         accuracies = ours.accuracies, theirs.accuracies
-        final.append(paired(f"final test accuracy ({dataset})", names, *accuracies))
+        final.append(paired(f"test accuracy ({dataset})", names, *accuracies))
         if equivalence(*accuracies, SAME_ACCURACY) < 1 - CONFIDENCE:
             same.append(dataset)
         losses = (column(group.runs, "val_loss") for group in (ours, equal))
@@ -60,7 +60,7 @@ def same_nets(records: Records) -> Claim:
         design=f"Recipe original, {seeds_of(ours)} on circles and on moons. Each net has its "
         "default initialisation: He's normal weights in NumPy, uniform weights in PyTorch. Nets of "
         "the same seed have the same data and batches and are paired. Compared are the steps to "
-        f"{_and(map(percent, CONVERGED_C1))} of a run's final validation accuracy, and the final "
+        f"{_and(map(percent, CONVERGED_C1))} of a run's final validation accuracy, and the "
         "test accuracies, whose equivalence is tested by two one-sided tests. Holm's correction "
         f"is over {len(effects)} differences.",
         effects=effects,
@@ -85,10 +85,10 @@ def _meaning_of_steps(steps: Sequence[Effect]) -> str:
 
 def _meaning_of_accuracies(same: Sequence[str]) -> str:
     within, unsure = f"within {SAME_ACCURACY:g}", [name for name in SETS if name not in same]
-    shown = f"The final test accuracies are equivalent {within} on {_and(same)}"
+    shown = f"The test accuracies are equivalent {within} on {_and(same)}"
     if same and unsure:
         return f"{shown}; on {_and(unsure)} this is not shown."
-    return f"{shown}." if same else f"Equal final test accuracies, {within}, are not shown."
+    return f"{shown}." if same else f"Equal test accuracies, {within}, are not shown."
 
 
 def _meaning_of_equal_start(
@@ -128,7 +128,7 @@ def circles_harder(records: Records) -> Claim:
         f"{DEFAULT_NOISE['moons']:g} ({bayes_accuracy_of(moons[0].config):.4f}). Recipe original, "
         f"{seeds_of(moons[0])}; a seed counts with the mean of its NumPy and its PyTorch MLP. "
         f"Compared are the steps to {_and(map(percent, CONVERGED_C2))} of a run's final "
-        "validation accuracy, and the Bayes accuracy minus the final test accuracy. Welch's test "
+        "validation accuracy, and the Bayes accuracy minus the test accuracy. Welch's test "
         f"with Holm's correction over {len(effects)} differences.",
         effects=effects,
         verdict=verdict(effects),
@@ -151,7 +151,7 @@ def _difficulties(circles: dict[str, list[Group]], moons: list[Group]) -> tuple[
             )
             what = f"steps to {percent(share)} (factor {factor})"
             effects.append(welch(what, names, *both, 1))
-        what = f"final gap to the Bayes accuracy (factor {factor})"
+        what = f"gap to the Bayes accuracy (factor {factor})"
         effects.append(welch(what, names, gaps(nets), gaps(moons)))
     return holm(effects)
 
@@ -159,7 +159,7 @@ def _difficulties(circles: dict[str, list[Group]], moons: list[Group]) -> tuple[
 def _meaning_of_difficulties(effects: Sequence[Effect], alone: Sequence[Sequence[Effect]]) -> str:
     """What effects mean over both nets, and whether those of each net alone agree."""
     circles, moons = _named(effects, 1), _named(effects, -1)
-    # (factors, measures); the first measures are the thresholds, the last is the final gap
+    # (factors, measures); the first measures are the thresholds, the last is the gap
     signs = np.reshape([effect.sign for effect in effects], (len(FACTORS), -1))
     sentences = [
         {

@@ -23,6 +23,7 @@ from figures.experiments import (
     Group,
 )
 from figures.report import claim_text
+from figures.report import claim_text
 from part1_mlp import train
 from training.plotting import Figure, style
 from training.runs import RunRecord, read_run
