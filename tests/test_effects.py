@@ -124,8 +124,10 @@ def test_the_verdict_follows_from_the_signs(signs, expected):
 
 def test_an_effect_is_written_as_two_values_and_their_difference():
     found = Effect("accuracy", ("CNN", "MLP"), (0.851, 0.583), 0.261, 0.275, 0.0, 3)
-    assert str(found) == "accuracy: CNN 0.851, MLP 0.583: difference 0.268 [0.261, 0.275]"
-    steps = Effect("steps", ("a", "b"), (1000, 2500), -2000, -1000, 0.0, 0)
+    assert str(found) == (
+        "accuracy: CNN 0.851, MLP 0.583: difference 0.268 [0.261, 0.275], p < 0.0001"
+    )
+    steps = Effect("steps", ("a", "b"), (1000, 2500), -2000, -1000, 0.0321, 0)
     minus = "\N{MINUS SIGN}"
-    ends = f"difference {minus}1,500 [{minus}2,000, {minus}1,000]"
+    ends = f"difference {minus}1,500 [{minus}2,000, {minus}1,000], p = 0.032"
     assert str(steps) == f"steps: a 1,000, b 2,500: {ends}"

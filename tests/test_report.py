@@ -11,7 +11,7 @@ import pytest
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import report
 from figures.catalogue import all_claims, figures
-from figures.effects import SUPPORTED, VERDICTS, Claim, Effect
+from figures.effects import SUPPORTED, VERDICTS, Claim, Effect, wilson
 from figures.experiments import EXPERIMENTS, Group
 from figures.measurements import cnn_costs, mlp_costs, total
 from figures.pages import readme_table, reference
@@ -54,14 +54,31 @@ def test_a_claim_stands_with_its_design_effects_and_meaning():
 
 
 def test_the_summary_names_every_claim_once_with_its_verdict(records, claims):
-    lines = report.summary(records, claims).splitlines()
-    assert len(lines) <= 10
-    for claim in claims:
-        (line,) = [line for line in lines if f"{claim.number} (" in line]
-        assert line.startswith(f"- **{claim.verdict.capitalize()}**")
+    *lines, accuracies = report.summary(records, claims).splitlines()
+    assert len(lines) == 9
+    for line, claim in zip(lines, claims, strict=True):
+        assert line.startswith(f"- **{claim.number}, {claim.verdict}**: {claim.text} *")
+        assert claim.meaning.startswith(line.split("*")[-2].removesuffix("."))
     cnn = records["cnn_original"].accuracies
-    assert f"CNN on CIFAR-10, recipe original**: a test accuracy of {cnn.mean():.4f}" in lines[-1]
-    assert "**Contradicted**: none." in report.summary(records, [CLAIM])
+    spread = f"(standard deviation {cnn.std(ddof=1):.4f} over 3 seeds)"
+    assert "recipe original**: MLP 0.5530 (" in accuracies
+    assert accuracies.endswith(f"CNN {cnn.mean():.4f} {spread}.")
+    two = dataclasses.replace(CLAIM, meaning="So it is. Mostly.")
+    line = report.summary(records, [two]).splitlines()[0]
+    assert line == "- **C3, supported**: A is better. *So it is.*"
+
+
+def test_stopping_by_the_test_loss_is_compared_in_numbers(records):
+    text = report.stopped_text(records)
+    ours, stopped, whole = (
+        records[f"mlp_pytorch_cifar10_{name}"].accuracies
+        for name in ("original", "test_stopped", "without_early_stopping")
+    )
+    difference = (stopped - ours).mean()
+    assert f"stopped by the test loss {stopped.mean():.4f}, by the validation loss " in text
+    assert f"{ours.mean():.4f}: difference {difference:.4f} [" in text
+    assert text.endswith(f"the first net reaches {whole.mean():.4f} after 200 epochs.")
+    assert text in report.report(records, [], figures())
 
 
 def test_claims_stand_with_the_figure_that_shows_them(records, claims):
@@ -166,6 +183,8 @@ def test_where_runs_were_trained_is_told_as_far_as_it_is_known(records):
     known = RunRecord(Path(), {"environment": environment}, {}, {})
     experiment = EXPERIMENTS["cnn_best"]
     assert report.trained_on(Group(experiment, [known])) == "AVX2, 2 threads, float32"
+    known.config["environment"] = environment | {"threads": 1}
+    assert report.trained_on(Group(experiment, [known])) == "AVX2, 1 thread, float32"
     on_gpu = RunRecord(Path(), {"environment": environment | {"device": "cuda"}}, {}, {})
     assert report.trained_on(Group(experiment, [on_gpu])) == "GPU (cuda), float32"
     old = dict.fromkeys(environment) | {"device": "auto"}
@@ -188,19 +207,43 @@ def test_exports_have_the_keys_and_the_rounding_of_the_page(records, claims):
     numbers = json.loads(as_json)
     assert numbers.keys() == found.keys()
     definition = r"\\expandafter\\def\\csname result@(.+?)\\endcsname\{(.*)\}"
-    head, command, *lines = as_latex.splitlines()
-    assert head.startswith("%")
-    assert command == r"\newcommand{\result}[1]{\csname result@#1\endcsname}"
-    assert dict(re.fullmatch(definition, line).groups() for line in lines) == found
+    *comments, command, rest = as_latex.split("\n", 3)
+    assert all(comment.startswith("%") for comment in comments)
+    assert command == (
+        r"\newcommand{\result}[1]{\ifcsname result@#1\endcsname\csname result@#1\endcsname"
+        r"\else\textbf{?? #1}\fi}"
+    )
+    defined = dict(re.fullmatch(definition, line).groups() for line in rest.splitlines())
+    assert {key: value.replace(r"\%", "%") for key, value in defined.items()} == found
+    assert not any(re.search(r"(?<!\\)%", value) for value in defined.values())  # no comment
     for key, value in found.items():
         assert re.fullmatch(r"[A-Za-z0-9._]+", key), key
-        assert re.fullmatch(r"-?\d+(\.\d+)?|[a-z]+", value), (key, value)  # as \num takes it
-        assert numbers[key] == (value if value.isalpha() else pytest.approx(float(value)))
+        if key.endswith(("verdict", "what")):
+            assert numbers[key] == value
+        else:
+            assert re.fullmatch(r"-?\d+(\.\d+)?(e-\d+)?", value), (key, value)  # as \num takes it
+            assert numbers[key] == pytest.approx(float(value))
     for name in EXPERIMENTS:
-        mean = records[name].accuracies.mean()
-        assert found[f"{name.replace('_', '.')}.test_accuracy.mean"] == f"{mean:.4f}"
+        group, key = records[name], name.replace("_", ".")
+        assert found[f"{key}.test_accuracy.mean"] == f"{group.single_view().mean():.4f}"
+        averaged = group.averaged()
+        assert (f"{key}.augmented.mean" in found) == (averaged is not None)
+        if averaged is not None:
+            assert found[f"{key}.augmented.mean"] == f"{averaged.mean():.4f}"
+        if group.net == "RNN":
+            solved, low, high = (
+                found[f"{key}.solved{end}"] for end in ("", ".share.low", ".share.high")
+            )
+            assert int(solved) == (group.single_view() >= 0.99).sum()
+            assert (low, high) == tuple(
+                f"{end:.2f}" for end in wilson(int(solved), len(group.runs))
+            )
+    assert found["cnn.best.test_accuracy.mean"] < found["cnn.best.augmented.mean"]
     deviation = records["cnn_original"].single_view().std(ddof=1)
-    assert found["cnn.original.single_view.sd"] == f"{deviation:.4f}"
+    assert found["cnn.original.test_accuracy.sd"] == f"{deviation:.4f}"
+    effect = claims[0].effects[0]
+    assert found["C1.1.what"] == f"{effect.what}: NumPy, PyTorch"
+    assert found["C1.1.p"] == f"{effect.p:.2g}"
     assert report.STATISTICS["sd"](np.array([0.5])) == 0  # of one seed
     for claim in claims:
         assert found[f"{claim.number}.verdict"] == claim.verdict

@@ -23,7 +23,6 @@ from figures.experiments import (
     Group,
 )
 from figures.report import claim_text
-from figures.report import claim_text
 from part1_mlp import train
 from training.plotting import Figure, style
 from training.runs import RunRecord, read_run
@@ -95,7 +94,7 @@ def check_numbers(claim: Claim) -> None:
 @pytest.mark.parametrize(
     ("torch", "accuracy", "verdict", "says"),
     [
-        ((100, 100, 200, 300), 0.95, SUPPORTED, "needs fewer steps to every threshold. The final"),
+        ((100, 100, 200, 300), 0.95, SUPPORTED, "needs fewer steps to every threshold. The test"),
         ((900, 1000, 1100, 1200), 0.95, CONTRADICTED, "the NumPy MLP needs fewer steps to 90 %"),
         ((300, 400, 500, 1200), 0.95, CONTRADICTED, "needs fewer steps to 99 % (circles) and 99 %"),
         ((100, 100, 500, 1200), 0.95, CONDITIONAL,
@@ -103,7 +102,7 @@ def check_numbers(claim: Claim) -> None:
          "fewer steps to 99 % (circles) and 99 % (moons)."),
         ((300, 400, 500, 600), 0.95, INCONCLUSIVE, "No difference in steps is significant."),
         ((200, 200, 500, 600), 0.95, INCONCLUSIVE, "90 % (moons); no other difference in steps"),
-        ((100, 100, 200, 300), 0.94, INCONCLUSIVE, "Equal final test accuracies, within 0.005, are "
+        ((100, 100, 200, 300), 0.94, INCONCLUSIVE, "Equal test accuracies, within 0.005, are "
          "not shown."),
     ],
 )  # fmt: skip
@@ -207,7 +206,7 @@ REASON = "A likely reason"
         # A difference of 60 [18, 102] alone: p is 0.01, and 0.08 after a correction for eight.
         ((260, 600, 1000, 0.95), SAME, INCONCLUSIVE, "No difference is significant."),
         (SAME, (*MOONS, 0.90), INCONCLUSIVE,
-         "Circles are harder by final gap to the Bayes accuracy (factor 0.8); no other difference"),
+         "Circles are harder by gap to the Bayes accuracy (factor 0.8); no other difference"),
     ],
 )  # fmt: skip
 def test_c2_names_what_disagrees(half, narrow, verdict, says):
@@ -414,15 +413,27 @@ def test_boundaries_are_drawn_after_the_same_epochs(descents):
 
 def test_gradient_descents_are_discussed_by_their_numbers(descents):
     descents = copy.deepcopy(descents)
-    for net in descents:
-        net.runs[0].history["val_accuracy"][-1] = 0.123  # as no other
+    for i, (net, steps) in enumerate(zip(descents, (600, 20, 10), strict=True)):
+        accuracy = net.runs[0].history["val_accuracy"]
+        accuracy[steps], accuracy[-1] = 0.9 - 0.1 * i, 0.123
     text = toy.gradient_descent_discussion(descents)
     assert "learning rate (0.1)" in text
     for net, steps in zip(descents, (600, 20, 10), strict=True):
         accuracy = net.runs[0].history["val_accuracy"]
         assert f"{net.label} {accuracy[steps]:.3f} ({steps} steps)" in text
         assert f"{net.label} 0.123 after 12 epochs" in text
+    assert "is ahead; at the end no longer: " in text
+    losses = [net.runs[0].history["train_loss"] for net in descents]
+    for loss, steps in zip(losses, (720, 24, 12), strict=True):
+        loss[:] = 1 + 0.01 * (np.arange(len(loss)) % 2)  # in the last quarter of the steps
+        loss[: steps * 3 // 4] = 9 * np.arange(steps * 3 // 4)
+    losses[0][540:] += 0.1 * (np.arange(181) % 2)
+    text = toy.gradient_descent_discussion(descents)
+    assert "changes over 1 steps by 0.1, 0.01, 0.01 on average" in text
+    assert "the smallest batch are the noisiest" in text
+    for net in descents:
+        net.runs[0].history["val_accuracy"][-1] = 0.8 - 0.1 * descents.index(net)
+    assert "is ahead: single sample 0.800" in toy.gradient_descent_discussion(descents)
     reversed_ = toy.gradient_descent_discussion(descents[::-1])
     assert "a smaller batch is not always ahead" in reversed_
-    assert "a smaller batch is not always noisier" in reversed_
-    assert ("is ahead." in text) != ("is not always ahead" in text)
+    assert "the smallest batch are not the noisiest" in reversed_
