@@ -19,12 +19,11 @@ from figures.effects import (
     wilson,
 )
 from figures.experiments import RNN_HIDDEN, RNN_LIMITS, RNN_LONGER, Group, Records, seeds_of
-from figures.measurements import read_palindromes
+from figures.measurements import read_measure
 from figures.rnn import (
     INITS,
     KINDS,
     budgets,
-    geometric_mean,
     gradient_ratio,
     most_solve,
     n_solved,
@@ -60,7 +59,7 @@ def five_digits(records: Records) -> Claim:
     Contradicted if it is below MOST, inconclusive otherwise.
     """
     group = records["rnn_T5_original"]
-    initial, kept = np.stack([read_palindromes(run.path) for run in group.runs]).T
+    initial, kept = np.stack([read_measure(run.path, "palindromes.csv") for run in group.runs]).T
     n, wrong, seen = int(kept["palindromes"][0]), kept["wrong"], kept["seen"]
     solved = int((1 - wrong / n >= SOLVED).sum())
     low, high = wilson(solved, len(wrong))
@@ -105,7 +104,7 @@ def longer(records: Records) -> Claim:
             both = (n_solved(by_length[T], steps) for T in (SHORT_T, LONG_T))
             effects.append(shares(f"share of seeds that solve it, {settings[-1]}", names, *both))
             short.append(most_solve(by_length[SHORT_T], steps))
-            longest.append(max(solving([*by_length.values()], steps, "input_length"), default=0))
+            longest.append(max(solving(by_length.values(), steps, "input_length"), default=0))
     effects = holm(effects)
     signs = [effect.sign for effect in effects]
     falls = [setting for setting, sign in zip(settings, signs, strict=True) if sign == 1]
@@ -122,8 +121,10 @@ def longer(records: Records) -> Claim:
         CONTRADICTED: "In no setting is a fall found.",
         INCONCLUSIVE: "The seeds do not decide in any setting.",
     }
-    limit = ("; ".join(f"{'T = ' + str(T) if T else 'none'} ({setting})"
-                       for T, setting in zip(longest, settings, strict=True)))  # fmt: skip
+    limit = "; ".join(
+        f"{f'T = {T}' if T else 'none'} ({setting})"
+        for T, setting in zip(longest, settings, strict=True)
+    )
     table = np.reshape(longest, (len(scales), -1))  # (scales, numbers of steps)
     causes = {"input scale": np.ptp(table, 0).any(), "number of steps": np.ptp(table, 1).any()}
     depends = " and ".join(cause for cause, counts in causes.items() if counts)
@@ -157,14 +158,14 @@ def gradients(records: Records) -> Claim:
     original, inputs, steps, _, bistable = groups
     T, n_steps = original.config["input_length"], original.config["train_steps"]
     before, after = (
-        [geometric_mean(gradient_ratio(group, when)[:, 0]) for group in groups]
+        [stats.gmean(gradient_ratio(group, when)[:, 0]) for group in groups]
         for when in ("initial", "trained")
     )
     what, score = f"share of seeds that solve T = {T}", n_solved(original, n_steps)
+    changed = list(zip(KINDS, groups, strict=True))[1:4]
     effects = holm(
-        [shares(what, (kind, "original"), n_solved(group, n_steps), score)
-         for kind, group in zip(KINDS[1:4], groups[1:4], strict=True)]
-    )  # fmt: skip
+        [shares(what, (kind, "original"), n_solved(g, n_steps), score) for kind, g in changed]
+    )
     verdict, found = _restored(groups, before, after, effects)
     last = f"With the bistable initialisation {outcome(bistable)} solve the task"
     gradient = f"a gradient of {scientific(before[4])} before training"
@@ -209,13 +210,13 @@ def _restored(
             "original. Where the gradient reaches the first digit, training learns to keep it."
         )
     if by_both.sign == 1 and by_steps.sign != 1:
-        lost = after[1] < RESTORED <= after[3]
+        lost = ": the larger steps lose it again" if after[1] < RESTORED <= after[3] else ""
         return CONDITIONAL, (
             "Restoring the gradient raises the share only together with small steps: with both "
             f"{both} solve the task, with small inputs alone {inputs}, with small steps alone "
             f"{steps}, of the original {original}. After training the gradient is "
-            f"{scientific(after[1])} with small inputs alone and {scientific(after[3])} with both"
-            f"{': the larger steps lose it again' * lost}."
+            f"{scientific(after[1])} with small inputs alone and {scientific(after[3])} with "
+            f"both{lost}."
         )
     if by_both.sign == 1:
         return INCONCLUSIVE, (
@@ -261,41 +262,39 @@ def hidden_state(records: Records) -> Claim:
     for group in (records[each.group] for each in RNN_HIDDEN):
         key = group.config["init"], group.config["input_length"]
         nets.setdefault(key, {})[group.config["num_hidden"]] = group
-    effects, of_init, enough = [], [], []
+    effects, few_solve, enough = [], [], []
     for (init, T), sizes in nets.items():
-        few, groups = min(sizes), list(sizes.values())
+        few = min(sizes)
         for steps in budgets(sizes[few]):
             task = f"T = {T}, {INITS[init]}, {steps:,} steps"
             names = f"{HIDDEN_UNITS} units", f"{few} units"
             both = (n_solved(sizes[n], steps) for n in (HIDDEN_UNITS, few))
             effects.append(shares(f"share of seeds that solve {task}", names, *both))
-            of_init.append((init, most_solve(sizes[few], steps)))
-            smallest = min(solving(groups, steps, "num_hidden"), default=0)
+            few_solve.append((INITS[init], most_solve(sizes[few], steps)))
+            smallest = min(solving(sizes.values(), steps, "num_hidden"), default=0)
             enough.append(f"{f'{smallest} units' if smallest else 'none'} ({task})")
     effects = holm(effects)
-    shown, absent = [], []
-    for init in dict(of_init):
-        own = [e for e, (name, _) in zip(effects, of_init, strict=True) if name == init]
+    inits, shown, absent = [*dict(few_solve)], [], []
+    for init in inits:
+        own = [e for e, (name, _) in zip(effects, few_solve, strict=True) if name == init]
         signs = {effect.sign for effect in own}
         if 1 in signs and -1 not in signs:
-            shown.append(INITS[init])
-        elif all(map(no_gain, own)) and (init, True) in of_init:
-            absent.append(INITS[init])
-    inits = dict(of_init)
+            shown.append(init)
+        elif all(map(no_gain, own)) and (init, True) in few_solve:
+            absent.append(init)
     if shown:
         verdict = SUPPORTED if len(shown) == len(inits) else CONDITIONAL
     else:
         verdict = CONTRADICTED if len(absent) == len(inits) else INCONCLUSIVE
-    others = "With the other the seeds do not decide."
-    if absent:
-        others = f"With the {' and the '.join(absent)} the fewest units are enough."
+    undecided = "With the other the seeds do not decide."
+    enough_with = f"With the {' and the '.join(absent)} the fewest units are enough."
     found = {
         SUPPORTED: "Under every initialisation more units solve what the fewest do not, so the "
         "size of the hidden state limits what is learnt.",
         CONDITIONAL: f"Only with the {' and the '.join(shown)} do more units solve what the fewest "
-        f"do not. {others}",
+        f"do not. {enough_with if absent else undecided}",
         CONTRADICTED: "Under no initialisation do more units solve what the fewest do not.",
-        INCONCLUSIVE: f"{others} With the other the seeds do not decide."
+        INCONCLUSIVE: f"{enough_with} {undecided}"
         if absent
         else "The seeds do not decide under any initialisation.",
     }
@@ -303,8 +302,8 @@ def hidden_state(records: Records) -> Claim:
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",
         f"Vanilla RNN with {units[0]} to {units[-1]} hidden units, {seeds_of(group)}, "
-        f"{' and '.join(INITS[init] for init in inits)}. A seed has solved a task if its accuracy "
-        f"is at least {SOLVED:g}.",
+        f"{' and '.join(inits)}. A seed has solved a task if its accuracy is at least "
+        f"{SOLVED:g}.",
         effects, verdict,
         f"{found[verdict]} The smallest net that most seeds solve it with: {'; '.join(enough)}.",
         "hidden_sizes",
