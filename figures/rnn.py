@@ -138,35 +138,33 @@ def first_steps(groups: Sequence[Group]) -> Figure:
         top.legend(loc="center right", fontsize=8)
         bottom.set(xlabel="step")
         bottom.legend(loc="upper right", fontsize=8)
-    steps, at = solved_by_all(groups[0])
-    if at is not None:
-        panels[0, 0].axvline(steps[at], color="black", linewidth=0.8, linestyle="--")
+    step = solved_by_all(groups[0])
+    if step is not None:
+        panels[0, 0].axvline(step, color="black", linewidth=0.8, linestyle="--")
         place = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
-        text = f"step {steps[at]:.0f}: every seed\nis at {SOLVED:g} or above"
-        panels[0, 0].annotate(text, (steps[at], 0.2), **place)
+        text = f"step {step:.0f}: every seed\nis at {SOLVED:g} or above"
+        panels[0, 0].annotate(text, (step, 0.2), **place)
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set(ylabel="loss", ylim=(0, None))
     panels[1, 1].set(ylabel="loss, logarithmic", yscale="log")
     return figure
 
 
-def solved_by_all(group: Group) -> tuple[np.ndarray, int | None]:
-    """The steps of the evaluations, and the first after which all seeds have solved the task."""
+def solved_by_all(group: Group) -> float | None:
+    """The step of the first evaluation at which all seeds have solved the task, if there is one."""
     solved = column(group.runs, "test_accuracy").min(0) >= SOLVED
-    return column(group.runs, "step")[0], int(solved.argmax()) if solved.any() else None
+    return column(group.runs, "step")[0, solved.argmax()] if solved.any() else None
 
 
 def first_steps_text(groups: Sequence[Group]) -> str:
     """The discussion of figure 6."""
-    lowest = column(groups[0].runs, "test_accuracy").min(0)
-    steps, at = solved_by_all(groups[0])
-    reached = (
-        f"after {steps[at]:.0f} steps all of them are at {SOLVED:g} or above"
-        if at is not None
-        else f"not all of them reach {SOLVED:g} in these steps"
-    )
+    config, lowest = groups[0].config, column(groups[0].runs, "test_accuracy").min(0)
+    step = solved_by_all(groups[0])
+    reached = f"not all of them reach {SOLVED:g} in these steps"
+    if step is not None:
+        reached = f"after {step:.0f} steps all of them are at {SOLVED:g} or above"
     return (
-        f"After {steps[-1]:.0f} steps of {groups[0].config['batch_size']} palindromes the lowest "
+        f"After {config['train_steps']} steps of {config['batch_size']} palindromes the lowest "
         f"test accuracy of {seeds_of(groups[0])} is {lowest[-1]:.4f}; {reached}. Training and test "
         "palindromes come from the same small set, so their curves agree. See also claim C6."
     )
@@ -183,8 +181,7 @@ def lengths(groups: Sequence[Group]) -> Figure:
     nets, tried = by_label(groups), sorted({group.config["input_length"] for group in groups})
     shares = np.full((len(nets), len(tried)), np.nan)
     for row, (label, same) in enumerate(nets.items()):
-        same = sorted(same, key=lambda group: group.config["input_length"])
-        at = [tried.index(group.config["input_length"]) for group in same]
+        at = np.array([tried.index(group.config["input_length"]) for group in same])
         for column_, group in zip(at, same, strict=True):
             solved, n = n_solved(group, group.config["train_steps"])
             shares[row, column_] = solved / n
@@ -193,8 +190,8 @@ def lengths(groups: Sequence[Group]) -> Figure:
             top.text(column_, row, f"{solved}/{n}", color=colour, **style)
         reached = [group.accuracies for group in same]
         values = (np.array([f(each) for each in reached]) for f in (np.mean, min, max))
-        x = np.array(at) + SHIFT * (row - (len(nets) - 1) / 2)
-        draw_line(bottom, x, *values, row, label, width=1.2)
+        moved = at + SHIFT * (row - (len(nets) - 1) / 2)
+        draw_line(bottom, moved, *values, row, label, width=1.2)
     white = {"edgecolors": "white", "linewidth": 1.5}
     edges = np.arange(len(tried) + 1) - 0.5, np.arange(len(nets) + 1) - 0.5
     top.pcolormesh(*edges, shares, cmap=GREYS, vmin=0, vmax=1, **white)
