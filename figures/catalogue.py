@@ -30,8 +30,12 @@ class ReportFigure:
     part: int
     title: str
     draw: Callable[[Sequence[Group]], Figure]
-    experiments: Sequence[Experiment] = ()
+    experiments: Sequence[Experiment]
     discussion: Callable[[Sequence[Group]], str] | None = None
+
+    def groups(self, records: Records) -> list[Group]:
+        """The records of its experiments."""
+        return [records.read(experiment) for experiment in self.experiments]
 
     def shortened(self) -> "ReportFigure":
         """The same figure from few and short runs."""
@@ -44,18 +48,13 @@ def stem(name: str) -> str:
 
 
 def all_claims(records: Records) -> list[Claim]:
-    """Every claim with the verdict of the records."""
-    return [
-        toy_claims.same_nets(records),
-        toy_claims.circles_harder(records),
-        image_claims.cnn_better(records),
-        image_claims.cnn_smaller(records),
-        image_claims.robust(records),
-        rnn_claims.five_digits(records),
-        rnn_claims.longer(records),
-        rnn_claims.gradients(records),
-        rnn_claims.hidden_state(records),
-    ]
+    """Every claim, C1 to C9, with the verdict of the records."""
+    judges = (
+        toy_claims.same_nets, toy_claims.circles_harder,
+        image_claims.cnn_better, image_claims.cnn_smaller, image_claims.robust,
+        rnn_claims.five_digits, rnn_claims.longer, rnn_claims.gradients, rnn_claims.hidden_state,
+    )  # fmt: skip
+    return [judge(records) for judge in judges]
 
 
 # fmt: off

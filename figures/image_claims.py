@@ -1,17 +1,17 @@
 """Claims C3 to C5 on the nets on CIFAR-10, and the figures that show them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 
 from data.images import PADDING
+from figures.drawings import shared_legend
 from figures.effects import (
     CONDITIONAL,
     CONTRADICTED,
     SUPPORTED,
     Claim,
-    Effect,
     holm,
     mcnemar,
     verdict,
@@ -23,15 +23,15 @@ from figures.measurements import (
     SHIFTS,
     cnn_costs,
     mlp_costs,
-    read_predictions,
+    read_measure,
     read_shifts,
     total,
 )
 from training.plotting import COLOURS, Figure, band, new_figure
 
-NETS = {"MLP": "mlp_pytorch", "CNN": "cnn"}  # parts of the names of their groups
 LINES = {"black": "--", "edge": "-"}  # by what fills the gap of a shifted image
 LABELLED = 0.05  # share of a bar's length from which it has its number written in it
+MEASURES = {"accuracy kept": "test_accuracy", "same prediction": "consistency"}  # columns
 # Of each size a convolutional net and an MLP with about as many parameters, or more.
 SIZES = {
     "cnn_short_pooled128": "mlp_pytorch_short_small",
@@ -55,18 +55,17 @@ def mlp_and_cnn(groups: Sequence[Group]) -> Figure:
     curves.set(xlabel="epochs", xscale="log", ylim=(0, 1), title=title)
     curves.legend(loc="lower right", fontsize=7)
     mlp, cnn = (np.array(correct(group)) for group in groups)
-    kinds = {"both": mlp & cnn, "CNN alone": cnn & ~mlp, "MLP alone": mlp & ~cnn,
-             "neither": ~mlp & ~cnn}  # fmt: skip
-    shades = ("#20405c", "#5b8db8", "#d9a05b", "#e8e8e8")
-    left = np.zeros(len(mlp))
-    for (name, which), shade in zip(kinds.items(), shades, strict=True):
+    start = np.zeros(len(mlp))
+    for name, which, shade, ink in (
+        ("both", mlp & cnn, "#20405c", "white"), ("CNN alone", cnn & ~mlp, "#5b8db8", "black"),
+        ("MLP alone", mlp & ~cnn, "#d9a05b", "black"),
+        ("neither", ~mlp & ~cnn, "#e8e8e8", "black"),
+    ):  # fmt: skip
         shares = which.mean(1)
-        found = bars.barh(range(len(mlp)), shares, left=left, color=shade, label=name)
-        dark = shade == shades[0]
-        labels = [f"{share:.0%}" if share >= LABELLED else "" for share in shares]
-        bars.bar_label(found, labels, label_type="center", fontsize=8,
-                       color="white" if dark else "black")  # fmt: skip
-        left += shares
+        found = bars.barh(range(len(mlp)), shares, left=start, color=shade, label=name)
+        texts = [f"{share:.0%}" if share >= LABELLED else "" for share in shares]
+        bars.bar_label(found, texts, label_type="center", fontsize=8, color=ink)
+        start += shares
     seeds = [f"seed {run.config['seed']}" for run in groups[0].runs]
     bars.set_yticks(range(len(mlp)), seeds)
     bars.invert_yaxis()
@@ -79,27 +78,27 @@ def mlp_and_cnn(groups: Sequence[Group]) -> Figure:
 
 def correct(group: Group) -> list[np.ndarray]:
     """For each seed, whether each test image is classified correctly."""
-    found = [read_predictions(run.path) for run in group.runs]
+    found = [read_measure(run.path, "predictions.csv") for run in group.runs]
     return [rows["label"] == rows["predicted"] for rows in found]
 
 
 def cnn_better(records: Records) -> Claim:
     """C3: the difference over seeds, and image by image for each seed."""
-    groups = cnn, mlp = [records[f"{net}_original"] for net in ("cnn", "mlp_pytorch_cifar10")]
-    names = ("CNN", "MLP")
-    pairs = list(zip(*map(correct, groups), strict=True))
+    cnn, mlp = (records[f"{net}_original"] for net in ("cnn", "mlp_pytorch_cifar10"))
+    names, answers = ("CNN", "MLP"), [correct(cnn), correct(mlp)]
+    pairs = list(zip(*answers, strict=True))
     effects = [welch("mean test accuracy over seeds", names, cnn.accuracies, mlp.accuracies)]
     effects += [
         mcnemar(f"the same {len(pair[0]):,} test images, seed {run.config['seed']}", names, *pair)
         for run, pair in zip(cnn.runs, pairs, strict=True)
     ]
     effects = holm(effects)
-    alone = [np.mean([f(a, b).sum() for a, b in pairs])
-             for f in (lambda a, b: a & ~b, lambda a, b: b & ~a)]  # fmt: skip
+    cnn_alone, mlp_alone = np.mean([((a & ~b).sum(), (b & ~a).sum()) for a, b in pairs], 0)
     judged = verdict(effects)
-    again = max(abs(float(right.sum()) - run.result["test_accuracy"] * len(right))
-                for group in groups
-                for right, run in zip(correct(group), group.runs, strict=True))  # fmt: skip
+    again = max(
+        np.abs(np.sum(right, 1) - group.accuracies * len(right[0])).max()
+        for right, group in zip(answers, (cnn, mlp), strict=True)
+    )
     ends = {
         SUPPORTED: "The CNN is ahead, over the seeds and image by image with each of them.",
         CONTRADICTED: "The MLP is ahead.",
@@ -113,8 +112,8 @@ def cnn_better(records: Records) -> Claim:
         f"{again:.0f} at most.",
         effects, judged,
         f"{ends.get(judged, 'The runs do not decide which net is better.')} On average "
-        f"{alone[0]:,.0f} test images are classified correctly by the CNN alone, {alone[1]:,.0f} "
-        "by the MLP alone.",
+        f"{cnn_alone:,.0f} test images are classified correctly by the CNN alone, "
+        f"{mlp_alone:,.0f} by the MLP alone.",
         "mlp_and_cnn",
     )  # fmt: skip
 
@@ -128,9 +127,8 @@ def efficiency(groups: Sequence[Group]) -> Figure:
     kinds: dict[str, list[Group]] = {}
     for group in groups:
         kinds.setdefault(kind_of(group), []).append(group)
-    for (kind, same), colour, style in zip(
-        kinds.items(), COLOURS, ("o-", "s", "^--"), strict=False
-    ):
+    styles = ("o-", "s", "^--")
+    for (kind, same), colour, style in zip(kinds.items(), COLOURS, styles, strict=False):
         same = sorted(same, key=size)
         for axes, x in zip(panels, zip(*map(size, same), strict=True), strict=True):
             axes.plot(x, [g.accuracies.mean() for g in same], style, color=colour, label=kind)
@@ -212,53 +210,47 @@ def cnn_smaller(records: Records) -> Claim:
 def shifts(groups: Sequence[Group]) -> Figure:
     """Claim C5: accuracy kept above, consistency below, against the shift."""
     by_training = by_label(groups)
-    figure, panels = new_figure(
-        2, len(by_training), sharex=True, sharey="row", panel=(2.8, 2.2)
-    )  # fmt: skip
-    rows = {"accuracy kept": kept, "same prediction": consistency}
+    figure, panels = new_figure(2, len(by_training), sharex=True, sharey="row", panel=(2.8, 2.2))
+    looks = {"MLP": (COLOURS[0], "o"), "CNN": (COLOURS[1], "s")}
     for (title, nets), column in zip(by_training.items(), panels.T, strict=True):
-        for measure, axes in zip(rows.values(), column, strict=True):
+        for measure, axes in zip(MEASURES, column, strict=True):
             for group, fill in product(nets, FILLS):
-                style = {
-                    "colour": COLOURS[list(NETS).index(group.net)], "line": LINES[fill],
-                    "label": f"{group.net}, {fill}",
-                }  # fmt: skip
-                band(axes, np.array(SHIFTS), measure(group, fill), **style)
-                axes.lines[-1].set(marker="os"[group.net == "CNN"], markersize=3.5)
+                (colour, marker), label = looks[group.net], f"{group.net}, {fill}"
+                values = left(group, measure, fill)
+                band(axes, np.array(SHIFTS), values, colour=colour, line=LINES[fill], label=label)
+                axes.lines[-1].set(marker=marker, markersize=3.5)
             axes.set_ylim(0, 1.12)
             if nets[0].config["augment"]:
                 axes.axvspan(0, PADDING, color="grey", alpha=0.12, linewidth=0)
         column[0].set_title(title, fontsize=9)
         column[-1].set_xlabel("shift in pixels")
-    for name, axes in zip(rows, panels[:, 0], strict=True):
+    for name, axes in zip(MEASURES, panels[:, 0], strict=True):
         axes.set_ylabel(name)
-    handles = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize=8)
+    shared_legend(figure, panels[0, :1], columns=4)
     return figure
 
 
-def kept(group: Group, fill: str) -> np.ndarray:
-    """The share of the accuracy that is kept, (n_seeds, n_shifts), mean over the directions."""
-    accuracy = _on_shifted(group, "test_accuracy", fill)
-    return accuracy / accuracy[:, :1]
+def left(group: Group, measure: str, fill: str) -> np.ndarray:
+    """What each shift leaves, relative to unshifted images: (n_seeds, n_shifts).
 
-
-def consistency(group: Group, fill: str) -> np.ndarray:
-    """The share of images with the same prediction as unshifted, (n_seeds, n_shifts)."""
-    return _on_shifted(group, "consistency", fill)
-
-
-def _on_shifted(group: Group, column: str, fill: str) -> np.ndarray:
-    return np.stack([read_shifts(run.path, column, fill).mean(1) for run in group.runs])
+    The mean over the directions, by one of MEASURES.
+    """
+    column = MEASURES[measure]
+    values = np.stack([read_shifts(run.path, column, fill).mean(1) for run in group.runs])
+    return values / values[:, :1]
 
 
 def robust(records: Records) -> Claim:
     """C5: what a shift leaves to each net, with and without random crops in training."""
     at = PADDING  # the largest shift that random crops show in training
-    groups = {kind: [records[f"{NETS[net]}_short_{kind}"] for net in ("CNN", "MLP")]
-              for kind in ("plain", "augmented")}  # fmt: skip
-    effects = holm(list(_compared(groups, at)))
-    half = len(effects) // 2
+    effects = []
+    trained = {"plain": "without augmentation", "augmented": "with crops and flips"}
+    for (kind, how), measure, fill in product(trained.items(), MEASURES, FILLS):
+        what = f"{measure}, trained {how}, gap filled with {fill}"
+        nets = (records[f"{net}_short_{kind}"] for net in ("cnn", "mlp_pytorch"))
+        values = (left(group, measure, fill)[:, at] for group in nets)
+        effects.append(welch(what, ("CNN", "MLP"), *values))
+    effects, half = holm(effects), len(effects) // 2
     plain, crops = ({effect.sign for effect in part} for part in (effects[:half], effects[half:]))
     judged = verdict(effects)
     if plain == {1} and crops != {1}:
@@ -269,7 +261,7 @@ def robust(records: Records) -> Claim:
         CONTRADICTED: "A shift does not leave the CNN more than the MLP.",
         CONDITIONAL: "By some of these measures a shift leaves the CNN more, by others the MLP.",
     }
-    short, shown = groups["plain"][0], groups["augmented"][1]
+    short, shown = (records[f"mlp_pytorch_short_{kind}"] for kind in trained)
     if judged == CONDITIONAL and plain == {1}:
         other = [effect.what for effect in effects[half:] if effect.sign != 1]
         ends[CONDITIONAL] = (
@@ -277,29 +269,22 @@ def robust(records: Records) -> Claim:
             "its predictions. Where crops showed them, the CNN is ahead by "
             f"{half - len(other)} of {half} measures, and not by: {'; '.join(other)}. The MLP's "
             f"accuracy without a shift is {shown.accuracies.mean():.3f} there, "
-            f"{groups['plain'][1].accuracies.mean():.3f} without augmentation."
+            f"{short.accuracies.mean():.3f} without augmentation."
         )
-    border = _on_shifted(records["mlp_pytorch_cifar10_original"], "test_accuracy", "black").mean(0)
-    fits = "" if border[1] <= border[0] else (
-        " A crop shows a black border in training, an unshifted test image has none: recipe "
-        f"original's MLP classifies {border[0]:.3f} of them correctly, and {border[1]:.3f} when "
-        f"they are shifted by {SHIFTS[1]} pixel and black fills the gap."
-    )  # fmt: skip
+    mlp, border = records["mlp_pytorch_cifar10_original"], ""
+    by_one = left(mlp, "accuracy kept", "black").mean(0)[1]
+    if by_one > 1:
+        border = (
+            " A crop shows a black border in training, an unshifted test image has none: recipe "
+            f"original's MLP keeps {by_one:.3f} times its accuracy when the test images are "
+            f"shifted by {SHIFTS[1]} pixel and black fills the gap."
+        )
     return Claim(
         "C5", "The CNN is more robust to small translations, unless a net is trained to be.",
         f"The short runs of C4, {short.config['max_epochs']} epochs, with and without augmentation "
         f"(crops and flips), {seeds_of(short)} of each net. All test images are shifted by {at} "
-        "pixels left, "
-        "right, up and down; black or the edge's pixels fill the gap. Compared are the accuracy, "
-        "relative to unshifted images, and the share of images whose prediction stays the same.",
-        effects, judged, ends.get(judged, "The runs do not decide.") + fits, "shifts",
+        "pixels left, right, up and down; black or the edge's pixels fill the gap. Compared are "
+        "the accuracy, relative to unshifted images, and the share of images whose prediction "
+        "stays the same.",
+        effects, judged, ends.get(judged, "The runs do not decide.") + border, "shifts",
     )  # fmt: skip
-
-
-def _compared(groups: dict[str, list[Group]], at: int) -> Iterator[Effect]:
-    """The CNN's values and the MLP's at this shift: first those trained without crops."""
-    trained = {"plain": "without augmentation", "augmented": "with crops and flips"}
-    measures = {"accuracy kept": kept, "same prediction": consistency}
-    for (kind, nets), (name, measure), fill in product(groups.items(), measures.items(), FILLS):
-        what = f"{name}, trained {trained[kind]}, gap filled with {fill}"
-        yield welch(what, ("CNN", "MLP"), *(measure(net, fill)[:, at] for net in nets))

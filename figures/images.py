@@ -5,12 +5,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from data import CLASS_NAMES
-from figures.drawings import DOTTED, draw_seeds, two_panels
+from figures.drawings import DOTTED
 from figures.effects import holm, paired
 from figures.experiments import ORIGINAL_MLP, REMOVED, Group, seeds_of
-from figures.measurements import read_predictions
+from figures.measurements import read_measure
 from part2_cnn.plot import draw_confusion
-from training.plotting import COLOURS, Figure, band, column, new_figure
+from training.plotting import (
+    COLOURS,
+    SPLIT_COLOURS,
+    Axes,
+    Figure,
+    band,
+    column,
+    draw_run,
+    new_figure,
+)
 
 MARKERS = ("o", "s", "^")
 LINES = ("-", "--", "-.")
@@ -21,7 +30,7 @@ def mlp_curves(groups: Sequence[Group]) -> Figure:
     figure, panels = new_figure(2, 2, sharex=True, sharey="col", panel=(3.6, 2.4))
     names = "validation", "test"
     for group, name, (loss, accuracy) in zip(groups, names, panels, strict=True):
-        draw_seeds({"loss": loss, "accuracy": accuracy}, group.runs, width=0.9)
+        _draw_seeds(loss, accuracy, group)
         accuracy.axhline(ORIGINAL_MLP, **DOTTED, label=f"the original, {ORIGINAL_MLP}")
         loss.set(ylabel="loss", title=f"stopped by the {name} loss, {seeds_of(group)}")
         accuracy.set(ylabel="accuracy", title=f"dots: lowest {name} loss")
@@ -33,11 +42,21 @@ def mlp_curves(groups: Sequence[Group]) -> Figure:
 
 def cnn_curves(groups: Sequence[Group]) -> Figure:
     """Figure 5: loss and accuracy over epochs, a dot where the weights were kept."""
-    figure, axes = two_panels(f"CNN on CIFAR-10, {seeds_of(groups[0])}", "dots: kept weights")
-    draw_seeds(axes, groups[0].runs, width=0.9)
-    axes["loss"].set_ylim(bottom=0)
-    axes["accuracy"].legend(loc="lower right")
+    figure, ((loss, accuracy),) = new_figure(1, 2)
+    _draw_seeds(loss, accuracy, groups[0])
+    title = f"CNN on CIFAR-10, {seeds_of(groups[0])}"
+    loss.set(xlabel="epoch", ylabel="loss", title=title, ylim=(0, None))
+    accuracy.set(xlabel="epoch", ylabel="accuracy", title="dots: kept weights")
+    accuracy.legend(loc="lower right")
     return figure
+
+
+def _draw_seeds(loss: Axes, accuracy: Axes, group: Group) -> None:
+    """Train and test curves, a line a seed, with a dot at its best epoch."""
+    panels = {"loss": loss, "accuracy": accuracy}
+    for run in group.runs:
+        labels = {split: split if run is group.runs[0] else None for split in ("train", "test")}
+        draw_run(panels, run, colours=SPLIT_COLOURS, labels=labels, width=0.9)
 
 
 def image_curves(groups: Sequence[Group]) -> str:
@@ -60,19 +79,18 @@ def image_curves(groups: Sequence[Group]) -> str:
 
 def best_curves(groups: Sequence[Group]) -> Figure:
     """What recipe best reaches: test loss and accuracy over epochs, a line a net."""
-    net = groups[0].net
-    figure, axes = two_panels(f"test loss, {net} on CIFAR-10", "test accuracy, single view")
+    figure, ((loss, accuracy),) = new_figure(1, 2)
     for group, colour, marker, line in zip(groups, COLOURS, MARKERS, LINES, strict=False):
-        style = {"marker": marker, "markevery": 0.15, "markersize": 4}
         label = f"{group.label}, {seeds_of(group)}"
         epochs = column(group.runs, "epoch")[0]
-        for quantity, panel in axes.items():
+        for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
             curves = column(group.runs, f"test_{quantity}")
-            band(panel, epochs, curves, colour=colour, line=line, label=label)
-            panel.lines[-1].set(**style)
-    axes["loss"].set_ylim(0, 2.4)  # that of chance is 2.3
-    axes["accuracy"].set_ylim(0, 1)
-    axes["accuracy"].legend(loc="lower right", fontsize=7)
+            band(axes, epochs, curves, colour=colour, line=line, label=label)
+            axes.lines[-1].set(marker=marker, markevery=0.15, markersize=4)
+            axes.set(xlabel="epoch", ylabel=quantity)
+    loss.set(title=f"test loss, {groups[0].net} on CIFAR-10", ylim=(0, 2.4))  # chance: 2.3
+    accuracy.set(title="test accuracy, single view", ylim=(0, 1))
+    accuracy.legend(loc="lower right", fontsize=7)
     return figure
 
 
@@ -102,7 +120,7 @@ def optimisations(groups: Sequence[Group]) -> Figure:
             axes.plot(x, np.full(len(x), row), "o", markerfacecolor="white", **style)
             axes.plot(np.mean(x), row, "|k", markersize=14)
     accuracy.axvline(values[0].mean(), **DOTTED)
-    accuracy.set_yticks(rows, [_without(group) for group in groups])
+    accuracy.set_yticks(rows, ["all of them", *(group.label for group in groups[1:])])
     accuracy.invert_yaxis()
     accuracy.set(xlabel="test accuracy", title=f"{seeds_of(groups[0])} each; bar: mean")
     epochs.set(xlabel="epochs trained", xlim=(0, None), title="until it stops")
@@ -115,15 +133,12 @@ def worth(groups: Sequence[Group]) -> list[np.ndarray]:
     return [*(group.accuracies for group in groups[:-1]), last]
 
 
-def _without(group: Group) -> str:
-    return "all of them" if group.label == "recipe original" else group.label
-
-
 def optimisations_text(groups: Sequence[Group]) -> str:
     """The discussion of what each optimisation is worth."""
-    names, (whole, *others) = list(REMOVED), worth(groups)
-    effects = holm([paired(name, ("with all of them", "without it"), whole, each)
-                    for name, each in zip(names, others, strict=True)])  # fmt: skip
+    whole, *others = worth(groups)
+    names = "with all of them", "without it"
+    pairs = zip(REMOVED, others, strict=True)
+    effects = holm([paired(name, names, whole, each) for name, each in pairs])
     kinds = {1: "worth something: {}", -1: "harmful: {}", 0: "not significant: {}"}
     ends = "; ".join(
         text.format(", ".join(of_sign)) for sign, text in kinds.items()
@@ -143,10 +158,8 @@ def optimisations_text(groups: Sequence[Group]) -> str:
 
 def mistakes(groups: Sequence[Group]) -> Figure:
     """The CNN's confusion matrix, and the accuracy of each class."""
-    figure, ((matrix, classes),) = new_figure(
-        1, 2, panel=(4.2, 3.9), width_ratios=(1.5, 1)
-    )  # fmt: skip
-    found = [read_predictions(run.path) for run in groups[0].runs]
+    figure, ((matrix, classes),) = new_figure(1, 2, panel=(4.2, 3.9), width_ratios=(1.5, 1))
+    found = [read_measure(run.path, "predictions.csv") for run in groups[0].runs]
     rows = np.concatenate(found)
     draw_confusion(matrix, rows["label"], rows["predicted"])
     accuracy = _by_class(found)
@@ -162,9 +175,8 @@ def mistakes(groups: Sequence[Group]) -> Figure:
 
 def _by_class(found: Sequence[np.ndarray]) -> np.ndarray:
     """The accuracy of each class, (n_seeds, n_classes)."""
-    correct = [(rows["label"], rows["label"] == rows["predicted"]) for rows in found]
-    return np.array([[right[labels == c].mean() for c in range(len(CLASS_NAMES))]
-                     for labels, right in correct])  # fmt: skip
+    of_class = [[rows[rows["label"] == c] for c in range(len(CLASS_NAMES))] for rows in found]
+    return np.array([[np.mean(r["predicted"] == r["label"]) for r in each] for each in of_class])
 
 
 N_MISTAKES = 8  # the most confident ones, in the discussion
@@ -173,13 +185,12 @@ N_MISTAKES = 8  # the most confident ones, in the discussion
 def mistakes_text(groups: Sequence[Group]) -> str:
     """The discussion of the CNN's mistakes."""
     runs = groups[0].runs
-    found = [read_predictions(run.path) for run in runs]
+    found = [read_measure(run.path, "predictions.csv") for run in runs]
     accuracy = _by_class(found).mean(0)
     rows = np.concatenate(found)
     wrong = rows[rows["label"] != rows["predicted"]]
-    pairs, counts = np.unique(
-        np.sort(np.stack([wrong["label"], wrong["predicted"]], 1)), axis=0, return_counts=True
-    )
+    confused = np.sort(np.stack([wrong["label"], wrong["predicted"]], 1))
+    pairs, counts = np.unique(confused, axis=0, return_counts=True)
     a, b = (CLASS_NAMES[i] for i in pairs[counts.argmax()])
     first = found[0]
     missed = np.flatnonzero(first["label"] != first["predicted"])
@@ -188,9 +199,9 @@ def mistakes_text(groups: Sequence[Group]) -> str:
     as_confident = int((first["confidence"][missed] >= lowest).sum())
     missed = missed[:N_MISTAKES]
     listed = "; ".join(
-        f"{CLASS_NAMES[first['label'][i]]} taken for {CLASS_NAMES[first['predicted'][i]]} "
-        f"({i:,})" for i in missed
-    )  # fmt: skip
+        f"{CLASS_NAMES[label]} taken for {CLASS_NAMES[predicted]} ({i:,})"
+        for i, (label, predicted, _) in zip(missed, first[missed], strict=True)
+    )
     easy, hard = accuracy.argmax(), accuracy.argmin()
     return (
         f"Best is {CLASS_NAMES[easy]} ({accuracy[easy]:.3f}), worst {CLASS_NAMES[hard]} "

@@ -27,17 +27,14 @@ from training import UsageError
 from training.distributed import choose_device
 from training.runs import RunRecord, load_best
 
-SHIFTS_FILE, PREDICTIONS_FILE = "shifts.csv", "predictions.csv"
-MEMORY_FILE, PALINDROMES_FILE = "memory.csv", "palindromes.csv"
-SHIFT_COLUMNS = {
-    "shift": int, "direction": "U5", "fill": "U5", "images": int, "test_accuracy": float,
-    "consistency": float,
+COLUMNS = {  # of each file
+    "shifts.csv": {"shift": int, "direction": "U5", "fill": "U5", "images": int,
+                   "test_accuracy": float, "consistency": float},
+    "predictions.csv": {"label": int, "predicted": int, "confidence": float},
+    "memory.csv": dict.fromkeys(  # a share is a correlation ratio
+        ("step", "initial_gradient", "trained_gradient", "initial_share", "trained_share"), float),
+    "palindromes.csv": dict.fromkeys(("step", "palindromes", "seen", "wrong"), int),
 }  # fmt: skip
-PREDICTION_COLUMNS = {"label": int, "predicted": int, "confidence": float}
-MEMORY_COLUMNS = dict.fromkeys(  # a share is a correlation ratio
-    ("step", "initial_gradient", "trained_gradient", "initial_share", "trained_share"), float
-)
-PALINDROME_COLUMNS = dict.fromkeys(("step", "palindromes", "seen", "wrong"), int)
 SHIFTS = range(9)  # pixels
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
 FILLS = ("black", "edge")
@@ -61,7 +58,7 @@ def measure_shifts(run: RunRecord, *, data_dir: Path | None = None) -> str:
             predicted = class_probabilities(net, moved).argmax(1)
         shares = (f"{np.mean(predicted == same):.4f}" for same in (dataset.y_test, unshifted))
         rows.append((shift, name, fill, len(unshifted), *shares))
-    return _csv(SHIFT_COLUMNS, rows)
+    return _csv("shifts.csv", rows)
 
 
 def _trained_on_images(run: RunRecord, data_dir: Path | None) -> tuple[torch.nn.Module, Dataset]:
@@ -92,10 +89,10 @@ def shifted(images: np.ndarray, down: int, right: int, fill: str) -> np.ndarray:
 
 def read_shifts(record: Path, column: str, fill: str) -> np.ndarray:
     """A column of shifts.csv for one way to fill the gap, (n_shifts, n_directions)."""
-    rows = _read_csv(record / SHIFTS_FILE, SHIFT_COLUMNS)
+    rows = read_measure(record, "shifts.csv")
     values = rows[column][rows["fill"] == fill]
     if len(values) != len(SHIFTS) * len(DIRECTIONS):
-        raise UsageError(f"{record / SHIFTS_FILE} is broken: a shift is missing")
+        raise UsageError(f"{record / 'shifts.csv'} is broken: a shift is missing")
     return values.reshape(len(SHIFTS), len(DIRECTIONS))
 
 
@@ -108,12 +105,7 @@ def measure_predictions(run: RunRecord, *, data_dir: Path | None = None) -> str:
     probabilities = class_probabilities(net, dataset.x_test)
     confidence = (f"{value:.4f}" for value in probabilities.max(1))
     rows = zip(dataset.y_test, probabilities.argmax(1), confidence, strict=True)
-    return _csv(PREDICTION_COLUMNS, rows)
-
-
-def read_predictions(record: Path) -> np.ndarray:
-    """A record's predictions.csv, a field a column."""
-    return _read_csv(record / PREDICTIONS_FILE, PREDICTION_COLUMNS)
+    return _csv("predictions.csv", rows)
 
 
 def measure_memory(run: RunRecord, *, data_dir: Path | None = None) -> str:
@@ -128,12 +120,7 @@ def measure_memory(run: RunRecord, *, data_dir: Path | None = None) -> str:
     nets = initial_net(run.config), trained
     measured = [f(net, x, y) for f in (gradient_norms, correlation_ratio) for net in nets]
     rows = ([f"{value:.4g}" for value in values] for values in zip(*measured, strict=True))
-    return _csv(MEMORY_COLUMNS, ((t, *row) for t, row in enumerate(rows, start=1)))
-
-
-def read_memory(record: Path) -> np.ndarray:
-    """A record's memory.csv, a field a column."""
-    return _read_csv(record / MEMORY_FILE, MEMORY_COLUMNS)
+    return _csv("memory.csv", ((t, *row) for t, row in enumerate(rows, start=1)))
 
 
 def measure_palindromes(run: RunRecord, *, data_dir: Path | None = None) -> str:
@@ -152,7 +139,7 @@ def measure_palindromes(run: RunRecord, *, data_dir: Path | None = None) -> str:
         with torch.no_grad():
             wrong = int((net(x).argmax(1) != y).sum())
         rows.append((step, len(y), n_distinct(batches, step), wrong))
-    return _csv(PALINDROME_COLUMNS, rows)
+    return _csv("palindromes.csv", rows)
 
 
 def all_palindromes(input_length: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -175,25 +162,21 @@ def n_distinct(batches: PalindromeBatches, steps: int) -> int:
     return len(torch.cat(inputs).unique(dim=0)) if inputs else 0
 
 
-def read_palindromes(record: Path) -> np.ndarray:
-    """A record's palindromes.csv, a field a column: before training, and with the kept weights."""
-    return _read_csv(record / PALINDROMES_FILE, PALINDROME_COLUMNS)
-
-
 MEASURES = {
-    SHIFTS_FILE: measure_shifts,
-    PREDICTIONS_FILE: measure_predictions,
-    MEMORY_FILE: measure_memory,
-    PALINDROMES_FILE: measure_palindromes,
+    "shifts.csv": measure_shifts,
+    "predictions.csv": measure_predictions,
+    "memory.csv": measure_memory,
+    "palindromes.csv": measure_palindromes,
 }
 
 
-def _csv(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
-    return "".join(",".join(map(str, row)) + "\n" for row in (columns, *rows))
+def _csv(name: str, rows: Iterable[Sequence[object]]) -> str:
+    return "".join(",".join(map(str, row)) + "\n" for row in (COLUMNS[name], *rows))
 
 
-def _read_csv(path: Path, columns: dict[str, object]) -> np.ndarray:
-    """Raises UsageError if the file is missing or broken."""
+def read_measure(record: Path, name: str) -> np.ndarray:
+    """A file of a record, a field a column; UsageError if it is missing or broken."""
+    path, columns = record / name, COLUMNS[name]
     try:
         header, *rows = path.read_text().splitlines()
         if header.split(",") != list(columns) or not rows:
@@ -228,10 +211,9 @@ def cnn_costs(
 
 def mlp_costs(hidden_units: Sequence[int]) -> dict[tuple[str, str], Cost]:
     """The same of an MLP on CIFAR-10."""
-    sizes = [math.prod(IMAGE), *hidden_units, N_CLASSES]
     return {
         (f"linear {n_in} -> {n_out}", f"{n_out}"): Cost(*((n_in + 1) * n_out, n_in * n_out) * 2)
-        for n_in, n_out in pairwise(sizes)
+        for n_in, n_out in pairwise([math.prod(IMAGE), *hidden_units, N_CLASSES])
     }
 
 

@@ -11,8 +11,6 @@ from training import UsageError
 from training.cli import markdown_table
 from training.runs import read_json, write_atomically
 
-PUBLISHED = {"mlp_pytorch_cifar10_original": f"the original {ORIGINAL_MLP}"}  # by group
-
 
 def readme_table(records: Records) -> str:
     """The README's results: a line for each net and recipe."""
@@ -24,10 +22,9 @@ def readme_table(records: Records) -> str:
             units = "-".join(map(str, config["dnn_hidden_units"]))
             net = f"MLP {units} ({MODELS[config['model']]})"
         data = config["dataset"].replace("cifar", "CIFAR-")
-        spread = f" ({accuracy.min():.4f} to {accuracy.max():.4f})" if len(accuracy) > 1 else ""
+        mean = f"{accuracy.mean():.4f} ({accuracy.min():.4f} to {accuracy.max():.4f})"
         views = f"{averaged.mean():.4f}" if averaged is not None else ""
-        measured = len(accuracy), f"{accuracy.mean():.4f}{spread}", views, reference(group)
-        rows.append((net, data, config["recipe"], *measured))
+        rows.append((net, data, config["recipe"], len(accuracy), mean, views, reference(group)))
     head = ("net", "data", "recipe", "seeds", "test accuracy, mean (min to max)")
     return markdown_table((*head, "with test-time augmentation", "reference"), rows)
 
@@ -36,7 +33,7 @@ def reference(group: Group) -> str:
     """What the accuracy of a group is to be compared with."""
     if group.config.get("dataset") in DEFAULT_NOISE:
         return f"Bayes accuracy {bayes_accuracy_of(group.config):.4f}"
-    return PUBLISHED.get(group.experiment.group, "")
+    return f"the original {ORIGINAL_MLP}" if group.experiment.group == IMAGES[0] else ""
 
 
 def benchmark_table(path: Path) -> str:
@@ -47,14 +44,12 @@ def benchmark_table(path: Path) -> str:
         ours, theirs = (f"{row[name]:.4g} {row['unit']}".strip() for name in ("ours", "theirs"))
         rows.append((row["what"], ours, row["against"], theirs, f"{row['ratio']:.3g}", row["goal"]))
     table = markdown_table(("what", "ours", "against", "theirs", "ratio", "goal"), rows)
-    return f"{table}\n\nMedians of {content['machine']['repeats']}, {machine(path)}."
-
-
-def machine(path: Path) -> str:
-    """The machine and the libraries that a benchmark ran on."""
-    found = read_json(path)["machine"]
-    versions = f"Python {found['python']}, NumPy {found['numpy']}, PyTorch {found['torch']}"
-    return f"{found['cores']} cores ({found['machine']}, {found['cpu_capability']}), {versions}"
+    on = content["machine"]
+    return (
+        f"{table}\n\nMedians of {on['repeats']}, {on['cores']} cores ({on['machine']}, "
+        f"{on['cpu_capability']}), Python {on['python']}, NumPy {on['numpy']}, PyTorch "
+        f"{on['torch']}."
+    )
 
 
 def faults_table(path: Path) -> str:
@@ -67,14 +62,13 @@ def faults_table(path: Path) -> str:
 def mutants_summary(path: Path) -> str:
     """What the mutation testing found, as `tests.mutants` wrote it."""
     found = read_json(path)
-    survivors = len(found["survived"]), len(found["equivalent"])
     added = found["found"] - found["found_at_first"]
     return (
         f"Of {found['mutants']:,} mutants, drawn at random from {found['of']:,}, the tests noticed "
         f"{found['found']:,} ({found['found'] / found['mutants']:.0%}), {added} of them only after "
         "tests had been added for what had not been noticed at first. Of the others "
-        f"{survivors[1]} are equivalent: they change nothing that a test could see; {survivors[0]} "
-        "are gaps in the tests."
+        f"{len(found['equivalent'])} are equivalent: they change nothing that a test could see; "
+        f"{len(found['survived'])} are gaps in the tests."
     )
 
 

@@ -38,20 +38,18 @@ def draw(
     name: str, figure: ReportFigure, records: Records, out: Path, formats: Sequence[str], note: str
 ) -> list[Path]:
     """Draw one figure with a note across it; write its caption, which names the runs it shows."""
-    groups = [records.read(experiment) for experiment in figure.experiments]
-    path = out / stem(name)
+    groups, path = figure.groups(records), out / stem(name)
     with style():
         drawn = figure.draw(groups)
         drawn.text(0.5, 0.5, note, fontsize=40, color="grey", alpha=0.3, ha="center")
         written = save_figure(drawn, path, formats)
     lines = [f"{figure.title} {note}".strip()]
-    for group in groups:
-        for run in group.runs:
-            result, seed = run.result, run.config["seed"]
-            accuracy = f"seed {seed}: test accuracy {result['test_accuracy']:.4f}"
-            epochs = f"at epoch {result['best_epoch']:g} of {result['epochs']:g}"
-            command = group.experiment.command(seed)
-            lines.append(f"{group.experiment.group}, {accuracy} {epochs}; {command}")
+    for experiment, run in ((group.experiment, run) for group in groups for run in group.runs):
+        result, seed = run.result, run.config["seed"]
+        lines.append(
+            f"{experiment.group}, seed {seed}: test accuracy {result['test_accuracy']:.4f} at "
+            f"epoch {result['best_epoch']:g} of {result['epochs']:g}; {experiment.command(seed)}"
+        )
     caption = path.with_suffix(".txt")
     write_atomically(caption, "\n".join(lines) + "\n")
     return [*written, caption]

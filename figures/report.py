@@ -13,13 +13,7 @@ import part3_rnn.recipes
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
 from figures.effects import Claim, paired, wilson
-from figures.experiments import (
-    EXPERIMENTS,
-    ORIGINAL_MLP,
-    Group,
-    Records,
-    seeds_of,
-)
+from figures.experiments import EXPERIMENTS, ORIGINAL_MLP, Group, Records, seeds_of
 from figures.measurements import cnn_costs, mlp_costs, total
 from figures.rnn import n_solved
 from training.cli import RESUMABLE_FLAGS, format_duration, markdown_table
@@ -33,12 +27,12 @@ NOT_STOPPED = "mlp_pytorch_cifar10_without_early_stopping"
 RNN = ("rnn_T5_original", "rnn_length_bistable_T5")
 NO_SETTINGS = {  # told by the columns' names, without effect, or not of the experiment
     "model", "dataset", "recipe", "neg_slope", "num_classes", "script", "environment", "seed",
-    "device", "dry_run", "compile", "cifar10_md5",
+    "device", "dry_run", "compile",
 }  # fmt: skip
 GIVEN = {  # flags whose value the original states, by group
-    "mlp_pytorch_cifar10": part1_mlp.recipes.GIVEN,
-    "cnn": part2_cnn.recipes.GIVEN,
-    "rnn_T5": part3_rnn.recipes.GIVEN,
+    "mlp_pytorch_cifar10_original": part1_mlp.recipes.GIVEN,
+    "cnn_original": part2_cnn.recipes.GIVEN,
+    "rnn_T5_original": part3_rnn.recipes.GIVEN,
 }
 
 
@@ -57,12 +51,13 @@ def results_table(records: Records) -> str:
     for name in (name for name, each in EXPERIMENTS.items() if each not in experiments.SWEEPS):
         group = records[name]
         single, averaged = group.single_view(), group.averaged()
-        cells = [f"{f(single):.4f}" for f in STATISTICS.values()]
         epochs = np.mean([run.result["epochs"] for run in group.runs])
-        parameters = f"{group.runs[0].result['parameters']:,}"
-        cells.append("" if averaged is None else f"{averaged.mean():.4f}")
-        after = f"{epochs:.0f}", f"{group.seconds / len(group.runs):.1f}"
-        rows.append((f"`{name}`", parameters, len(group.runs), *cells, *after))
+        rows.append((
+            f"`{name}`", f"{group.runs[0].result['parameters']:,}", len(group.runs),
+            *(f"{f(single):.4f}" for f in STATISTICS.values()),
+            "" if averaged is None else f"{averaged.mean():.4f}",
+            f"{epochs:.0f}", f"{group.seconds / len(group.runs):.1f}",
+        ))  # fmt: skip
     head = ("runs", "parameters", "seeds", "test accuracy, single view", "standard deviation")
     rest = "min", "max", "with test-time augmentation", "epochs", "seconds a seed"
     return markdown_table((*head, *rest), rows)
@@ -94,8 +89,7 @@ def comparison_table(records: Records) -> str:
 
 def settings_table(records: Records) -> str:
     """Every setting of the main runs; bold where the original states it."""
-    names = (*TOY, *IMAGES, *RNN)
-    configs = [records[name].config for name in names]
+    configs = {name: records[name].config for name in (*TOY, *IMAGES, *RNN)}
 
     def cell(name: str, flag: str, value: object) -> str:
         if isinstance(value, bool):
@@ -103,17 +97,14 @@ def settings_table(records: Records) -> str:
         if value is None:
             value = "epoch" if flag == "eval_freq" else ""
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        given = name.endswith("_original") and flag in GIVEN.get(name.removesuffix("_original"), ())
-        return f"**{text}**" if given else text
+        return f"**{text}**" if flag in GIVEN.get(name, ()) else text
 
-    flags = sorted(set().union(*configs) - {*NO_SETTINGS, *RESUMABLE_FLAGS})
     rows = []
-    for flag in flags:
-        pairs = zip(names, configs, strict=True)
-        cells = [cell(name, flag, c[flag]) if flag in c else "" for name, c in pairs]
+    for flag in sorted(set().union(*configs.values()) - {*NO_SETTINGS, *RESUMABLE_FLAGS}):
+        cells = [cell(name, flag, c[flag]) if flag in c else "" for name, c in configs.items()]
         if any(cells):
             rows.append((f"`{flag}`", *cells))
-    return markdown_table(("flag", *(f"`{name}`" for name in names)), rows)
+    return markdown_table(("flag", *(f"`{name}`" for name in configs)), rows)
 
 
 def summary(records: Records, claims: Sequence[Claim]) -> str:
@@ -225,12 +216,11 @@ def part_text(part: int, figures: Figures, claims: Sequence[Claim], records: Rec
     texts = []
     for name, figure in figures.items():
         if figure.part == part:
-            groups = [records.read(experiment) for experiment in figure.experiments]
             heading = f"Figure {name}" if name.isdigit() else name
             texts.append(f"![{figure.title}](figures/output/{stem(name)}.png)")
             texts.append(f"*{heading}.* {figure.title}")
             if figure.discussion:
-                texts.append(figure.discussion(groups))
+                texts.append(figure.discussion(figure.groups(records)))
             texts += [claim_text(claim) for claim in claims if claim.figure == name]
     return "\n\n".join(texts)
 
@@ -239,13 +229,12 @@ def reproduction_table(figures: Figures, records: Records) -> str:
     """How each figure is made again: the command, the time, the machine and the precision."""
     rows = []
     for name, figure in figures.items():
-        groups = [records.read(experiment) for experiment in figure.experiments]
+        groups = figure.groups(records)
         where = dict.fromkeys(trained_on(group) for group in groups)
-        took = format_duration(sum(group.seconds for group in groups)) if groups else ""
-        command = f"python figures/regenerate.py {'--retrain' if groups else '--only'} {name}"
-        rows.append(
-            (f"[{name}](figures/output/{stem(name)}.txt)", f"`{command}`", took, "; ".join(where))
-        )
+        took = format_duration(sum(group.seconds for group in groups))
+        command = f"python figures/regenerate.py --retrain {name}"
+        caption = f"[{name}](figures/output/{stem(name)}.txt)"
+        rows.append((caption, f"`{command}`", took, "; ".join(where)))
     return markdown_table(("figure", "command", "one run after another", "trained on"), rows)
 
 

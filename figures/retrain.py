@@ -20,19 +20,13 @@ from training.runs import CONFIG, HISTORY, RESULT, read_run, write_atomically
 
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
 LONG = 600  # seconds that a run takes, above which `--retrain original` trains one seed
-SPLITS, SMALL = ("train", "test"), (500, 100)  # images of CIFAR-10 that short runs use
+SMALL = {"train": 500, "test": 100}  # images of CIFAR-10 that short runs use
 
 
 def retrain(
-    experiments: Sequence[Experiment],
-    work: Path,
-    records: Path,
-    earlier: Records,
-    *,
-    jobs: int,
-    small: bool,
-    data_dir: Path | None,
-) -> None:
+    experiments: Sequence[Experiment], work: Path, records: Path, earlier: Records, *, jobs: int,
+    small: bool, data_dir: Path | None,
+) -> None:  # fmt: skip
     """Train every run in a process of its own and write its record.
 
     All that is trained stays in `work` until the last run has ended, so that a call that was
@@ -45,10 +39,12 @@ def retrain(
     if small and any(experiment.needs_images for experiment in experiments):
         data_dir = write_small_cifar10(work / "cifar10", data_dir)
 
-    def train(experiment: Experiment, seed: int) -> tuple[Experiment, Path, str]:
-        name = f"{experiment.group}/seed{seed}"
-        _train(experiment, seed, work / name, jobs, data_dir)
-        return experiment, work / name, name
+    def train(run: Experiment, seed: int) -> tuple[Experiment, str]:
+        name = f"{run.group}/seed{seed}"
+        command = [str(ROOT / run.script), *run.flags.split(), "--seed", str(seed)]
+        command += ["--data_dir", str(data_dir)] if data_dir and run.needs_images else []
+        train_in_process(command, work / name, jobs=jobs, name=f"{run.group}, seed {seed}")
+        return run, name
 
     longest_first = sorted(experiments, key=lambda each: -seconds_a_run(each, earlier))
     runs = {(each.group, seed): each for each in longest_first for seed in each.seeds}
@@ -56,7 +52,8 @@ def retrain(
         waiting = [pool.submit(train, run, seed) for (_, seed), run in runs.items()]
         try:
             for trained in as_completed(waiting):
-                experiment, folder, name = trained.result()
+                experiment, name = trained.result()
+                folder = work / name
                 for measure in experiment.measures:  # one at a time: they seed PyTorch's generator
                     if not (folder / measure).exists():
                         text = MEASURES[measure](read_run(folder), data_dir=data_dir)
@@ -109,13 +106,7 @@ def seconds_a_run(experiment: Experiment, records: Records) -> float:
         return 0.0
 
 
-def _train(run: Experiment, seed: int, folder: Path, jobs: int, data_dir: Path | None) -> None:
-    command = [str(ROOT / run.script), *run.flags.split(), "--seed", str(seed)]
-    command += ["--data_dir", str(data_dir)] if data_dir and run.needs_images else []
-    train_in_process(command, folder, jobs=jobs, name=f"{run.group}, seed {seed}")
-
-
-def keep_record(folder: Path, record: Path, measures: Sequence[str] = ()) -> None:
+def keep_record(folder: Path, record: Path, measures: Sequence[str]) -> None:
     """Copy a run without its weights and without the paths of the machine that it ran on."""
     record.mkdir(parents=True, exist_ok=True)
     config = json.loads((folder / CONFIG).read_text())
@@ -130,7 +121,7 @@ def write_small_cifar10(folder: Path, data_dir: Path | None = None) -> Path:
     from data.cifar10 import load_cifar10  # not above: torchvision takes a second to import
 
     arrays = load_cifar10(data_dir)
-    for split, n, images, labels in zip(SPLITS, SMALL, arrays[::2], arrays[1::2], strict=True):
+    for (split, n), images, labels in zip(SMALL.items(), arrays[::2], arrays[1::2], strict=True):
         for i, (image, label) in enumerate(zip(images[:n], labels[:n], strict=True)):
             path = folder / split / CLASS_NAMES[label] / f"{i:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,15 @@
 """The recurrent nets: figures 6 and 7, and the figures of claims C7 to C9."""
 
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from scipy import stats
 
 from figures.claims import MOST, RESTORED, SOLVED
-from figures.drawings import DOTTED
+from figures.drawings import DOTTED, shared_legend
 from figures.effects import wilson
 from figures.experiments import FEW, Group, by_label, seeds_of
-from figures.measurements import read_memory
+from figures.measurements import read_measure
 from part3_rnn.plot import mark_chance
 from training.plotting import (
     COLOURS,
@@ -17,6 +17,7 @@ from training.plotting import (
     Axes,
     Figure,
     LinearSegmentedColormap,
+    band,
     column,
     new_figure,
 )
@@ -31,7 +32,7 @@ SIDEWAYS = 1.03  # factor between the same x of two lines, so that no point hide
 SHIFT = 0.11  # the same in columns of figure 7
 GREYS = LinearSegmentedColormap.from_list("shares", ("#e8e8e8", "#20405c"))
 CLOSE = 1.4  # ratio of tick marks below which the smaller is left out
-Lines = Mapping[str, Sequence[tuple[Group, int]]]  # the groups of each line, and after which steps
+Lines = Mapping[str, Sequence[tuple[Group, int]]]  # each line's points: a group, after which steps
 
 # --- What records say -----------------------------------------------------------------------------
 
@@ -53,13 +54,9 @@ def budgets(group: Group) -> list[int]:
     return sorted({min(FEW, group.config["train_steps"]), group.config["train_steps"]})
 
 
-def solving(groups: Sequence[Group], steps: int | None, flag: str) -> list[int]:
-    """The values of a flag with which most seeds solve it; steps None: after all steps."""
-    return sorted(
-        group.config[flag]
-        for group in groups
-        if most_solve(group, steps or group.config["train_steps"])
-    )
+def solving(groups: Iterable[Group], steps: int, flag: str) -> list[int]:
+    """The values of a flag with which most seeds solve the task after so many steps."""
+    return sorted(group.config[flag] for group in groups if most_solve(group, steps))
 
 
 def gradient_ratio(group: Group, when: str) -> np.ndarray:
@@ -68,52 +65,55 @@ def gradient_ratio(group: Group, when: str) -> np.ndarray:
     Args:
         when: `initial` or `trained`.
     """
-    tiny = np.finfo(float).tiny
-    norms = np.stack([read_memory(run.path)[f"{when}_gradient"] for run in group.runs])
-    return np.maximum(norms, tiny) / np.maximum(norms[:, -1:], tiny)
-
-
-def geometric_mean(values: np.ndarray) -> float:
-    """Of positive values."""
-    return float(np.exp(np.log(values).mean()))
+    measured = np.stack([read_measure(run.path, "memory.csv") for run in group.runs])
+    norms = np.maximum(measured[f"{when}_gradient"], np.finfo(float).tiny)
+    return norms / norms[:, -1:]
 
 
 # --- Figures --------------------------------------------------------------------------------------
 
 
-def draw_shares(axes: Axes, lines: Lines, flag: str) -> None:
-    """The share of seeds that solve it, with Wilson's interval, against a flag's logarithm."""
-    for i, ((label, points), (colour, line, marker)) in enumerate(
-        zip(lines.items(), cycle(STYLES), strict=False)
-    ):
-        if not points:  # the line is in another panel alone
-            continue
-        points = sorted(points, key=lambda point: point[0].config[flag])
-        at = np.array([group.config[flag] for group, _ in points])
-        solved = [n_solved(*point) for point in points]
-        values = np.array([k / n for k, n in solved])
-        low, high = np.array([wilson(k, n) for k, n in solved]).T
-        axes.errorbar(
-            at * SIDEWAYS ** (i - (len(lines) - 1) / 2), values,
-            np.maximum(0, (values - low, high - values)), linestyle=line, marker=marker,
-            color=colour, markerfacecolor="white", markersize=4, elinewidth=0.7, label=label,
-        )  # fmt: skip
-    ticks: list[int] = []
-    for tick in sorted({g.config[flag] for points in lines.values() for g, _ in points})[::-1]:
-        if not ticks or ticks[-1] / tick >= CLOSE:
-            ticks.append(tick)
-    axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
-    axes.minorticks_off()
-    axes.set_ylim(-0.03, 1.04)
+def draw_line(
+    axes: Axes, x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray, i: int, label: str,
+    width: float | None = None,
+) -> None:  # fmt: skip
+    """A line in the i-th of STYLES with bars from `low` to `high`."""
+    colour, line, marker = STYLES[i % len(STYLES)]
+    axes.errorbar(
+        x, y, np.maximum(0, (y - low, high - y)), linestyle=line, marker=marker, color=colour,
+        markerfacecolor="white", markersize=4, linewidth=width, elinewidth=0.7, label=label,
+    )  # fmt: skip
 
 
-def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int = 2) -> None:
-    """One legend below all panels for the lines of all of them."""
-    handles: dict[str, object] = {}
-    for axes in panels:
-        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8)
+def draw_shares(panels: Mapping[str, Lines], flag: str, name: str) -> Figure:
+    """The share of seeds that solve it, with Wilson's interval, against a flag's logarithm.
+
+    Args:
+        panels: the lines of each, by its title.
+        name: of the flag, below the axes.
+    """
+    figure, (row,) = new_figure(1, len(panels), sharey=True, panel=(3.4, 2.8))
+    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
+    for axes, (title, lines) in zip(row, panels.items(), strict=True):
+        ticks: list[int] = []
+        for tick in sorted({g.config[flag] for points in lines.values() for g, _ in points})[::-1]:
+            if not ticks or ticks[-1] / tick >= CLOSE:
+                ticks.append(tick)
+        for label, points in lines.items():
+            points = sorted(points, key=lambda point: point[0].config[flag])
+            solved = [n_solved(*point) for point in points]
+            low, high = np.array([wilson(k, n) for k, n in solved]).T
+            i = labels.index(label)
+            x = np.array([group.config[flag] for group, _ in points])
+            x = x * SIDEWAYS ** (i - (len(labels) - 1) / 2)
+            draw_line(axes, x, np.array([k / n for k, n in solved]), low, high, i, label)
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+        axes.minorticks_off()
+        axes.set(xlabel=name, title=title, ylim=(-0.03, 1.04))
+    shared_legend(figure, row, columns=2)
+    row[0].set_ylabel("share of seeds that solve it")
+    return figure
 
 
 def first_steps(groups: Sequence[Group]) -> Figure:
@@ -122,17 +122,14 @@ def first_steps(groups: Sequence[Group]) -> Figure:
     for group, (top, bottom) in zip(groups, panels.T, strict=True):
         for axes, quantity in ((top, "accuracy"), (bottom, "loss")):
             steps = column(group.runs, "step")[0]
-            for split, line, width in (("test", "-", 4), ("train", "--", 1.3)):
+            # They hardly differ: a thin line on a wide, pale one.
+            for split, line, width, alpha in (("test", "-", 4, 0.5), ("train", "--", 1.3, 1)):
                 curves = column(group.runs, f"{split}_{quantity}")
-                style = {"color": SPLIT_COLOURS[split], "linewidth": width}
-                axes.plot(
-                    steps, curves.mean(0), line, alpha=0.5 if width > 2 else 1, **style,
-                    label=f"{split} palindromes",
-                )  # fmt: skip
-                colour = style["color"]
-                axes.fill_between(
-                    steps, curves.min(0), curves.max(0), color=colour, alpha=0.15, linewidth=0
-                )
+                label = f"{split} palindromes"
+                band(axes, steps, curves, colour=SPLIT_COLOURS[split], line=line, label=label)
+                axes.lines[-1].set(linewidth=width, alpha=alpha)
+                for shade in axes.collections:  # none of a single seed
+                    shade.set_alpha(0.15)
         length, last = group.config["input_length"], group.config["train_steps"]
         which = "first" if group is groups[0] else "all"
         top.set(title=f"T = {length}: {which} {last:,} steps, {seeds_of(group)}", ylim=(0, 1.03))
@@ -141,35 +138,33 @@ def first_steps(groups: Sequence[Group]) -> Figure:
         top.legend(loc="center right", fontsize=8)
         bottom.set(xlabel="step")
         bottom.legend(loc="upper right", fontsize=8)
-    steps, at = solved_by_all(groups[0])
-    if at is not None:
-        panels[0, 0].axvline(steps[at], color="black", linewidth=0.8, linestyle="--")
+    step = solved_by_all(groups[0])
+    if step is not None:
+        panels[0, 0].axvline(step, color="black", linewidth=0.8, linestyle="--")
         place = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
-        text = f"step {steps[at]:.0f}: every seed\nis at {SOLVED:g} or above"
-        panels[0, 0].annotate(text, (steps[at], 0.2), **place)
+        text = f"step {step:.0f}: every seed\nis at {SOLVED:g} or above"
+        panels[0, 0].annotate(text, (step, 0.2), **place)
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set(ylabel="loss", ylim=(0, None))
     panels[1, 1].set(ylabel="loss, logarithmic", yscale="log")
     return figure
 
 
-def solved_by_all(group: Group) -> tuple[np.ndarray, int | None]:
-    """The steps of the evaluations, and the first after which all seeds have solved the task."""
+def solved_by_all(group: Group) -> float | None:
+    """The step of the first evaluation at which all seeds have solved the task, if there is one."""
     solved = column(group.runs, "test_accuracy").min(0) >= SOLVED
-    return column(group.runs, "step")[0], int(solved.argmax()) if solved.any() else None
+    return column(group.runs, "step")[0, solved.argmax()] if solved.any() else None
 
 
 def first_steps_text(groups: Sequence[Group]) -> str:
     """The discussion of figure 6."""
-    lowest = column(groups[0].runs, "test_accuracy").min(0)
-    steps, at = solved_by_all(groups[0])
-    reached = (
-        f"after {steps[at]:.0f} steps all of them are at {SOLVED:g} or above"
-        if at is not None
-        else f"not all of them reach {SOLVED:g} in these steps"
-    )
+    config, lowest = groups[0].config, column(groups[0].runs, "test_accuracy").min(0)
+    step = solved_by_all(groups[0])
+    reached = f"not all of them reach {SOLVED:g} in these steps"
+    if step is not None:
+        reached = f"after {step:.0f} steps all of them are at {SOLVED:g} or above"
     return (
-        f"After {steps[-1]:.0f} steps of {groups[0].config['batch_size']} palindromes the lowest "
+        f"After {config['train_steps']} steps of {config['batch_size']} palindromes the lowest "
         f"test accuracy of {seeds_of(groups[0])} is {lowest[-1]:.4f}; {reached}. Training and test "
         "palindromes come from the same small set, so their curves agree. See also claim C6."
     )
@@ -186,22 +181,17 @@ def lengths(groups: Sequence[Group]) -> Figure:
     nets, tried = by_label(groups), sorted({group.config["input_length"] for group in groups})
     shares = np.full((len(nets), len(tried)), np.nan)
     for row, (label, same) in enumerate(nets.items()):
-        same = sorted(same, key=lambda group: group.config["input_length"])
-        at = [tried.index(group.config["input_length"]) for group in same]
+        at = np.array([tried.index(group.config["input_length"]) for group in same])
         for column_, group in zip(at, same, strict=True):
             solved, n = n_solved(group, group.config["train_steps"])
             shares[row, column_] = solved / n
+            style = {"fontsize": 7.5, "ha": "center", "va": "center"}
             colour = "white" if solved > MOST * n else "black"
-            style = {"color": colour, "fontsize": 7.5, "ha": "center", "va": "center"}
-            top.text(column_, row, f"{solved}/{n}", **style)
+            top.text(column_, row, f"{solved}/{n}", color=colour, **style)
         reached = [group.accuracies for group in same]
-        mean, low, high = (np.array([f(each) for each in reached]) for f in (np.mean, min, max))
-        colour, line, marker = STYLES[row % len(STYLES)]
-        bottom.errorbar(
-            np.array(at) + SHIFT * (row - (len(nets) - 1) / 2), mean, (mean - low, high - mean),
-            linestyle=line, marker=marker, color=colour, markerfacecolor="white", markersize=4,
-            linewidth=1.2, elinewidth=0.7, label=label,
-        )  # fmt: skip
+        values = (np.array([f(each) for each in reached]) for f in (np.mean, min, max))
+        moved = at + SHIFT * (row - (len(nets) - 1) / 2)
+        draw_line(bottom, moved, *values, row, label, width=1.2)
     white = {"edgecolors": "white", "linewidth": 1.5}
     edges = np.arange(len(tried) + 1) - 0.5, np.arange(len(nets) + 1) - 0.5
     top.pcolormesh(*edges, shares, cmap=GREYS, vmin=0, vmax=1, **white)
@@ -215,7 +205,7 @@ def lengths(groups: Sequence[Group]) -> Figure:
     bottom.set_xticks(range(len(tried)), [f"{length:,}" for length in tried], fontsize=8)
     bottom.set(xlabel="digits read (not to scale)", ylim=(0, 1.04))
     bottom.set_title("mean test accuracy and its range; dotted: chance")
-    shared_legend(figure, [bottom])
+    shared_legend(figure, [bottom], columns=2)
     return figure
 
 
@@ -223,7 +213,7 @@ def lengths_text(groups: Sequence[Group]) -> str:
     """The discussion of figure 7."""
     rows = []
     for label, same in by_label(groups).items():
-        longest = max(solving(same, None, "input_length"), default=None)
+        longest = max(solving(same, same[0].config["train_steps"], "input_length"), default=None)
         solved = f"T = {longest:,}" if longest else "none"
         rows.append(f"{label} ({settings_of(same[0])}): {solved}")
     return (
@@ -235,39 +225,35 @@ def lengths_text(groups: Sequence[Group]) -> str:
 
 def longer_lengths(groups: Sequence[Group]) -> Figure:
     """Claim C7: the share of seeds that solve it against T; few steps left, all steps right."""
-    both = budgets(groups[0])
-    figure, panels = new_figure(1, len(both), sharey=True, panel=(3.4, 2.8))
-    for axes, steps in zip(panels[0], both, strict=True):
-        lines = {
+    panels = {
+        f"at most {steps:,} steps, {seeds_of(groups[0])}": {
             f"input scale {same[0].config['input_scale']:.3g}": [(group, steps) for group in same]
             for same in by_label(groups).values()
         }
-        draw_shares(axes, lines, "input_length")
-        axes.set(xlabel="digits read", title=f"at most {steps:,} steps, {seeds_of(groups[0])}")
-    shared_legend(figure, panels[0])
-    panels[0, 0].set_ylabel("share of seeds that solve it")
-    return figure
+        for steps in budgets(groups[0])
+    }
+    return draw_shares(panels, "input_length", "digits read")
 
 
 def limits(groups: Sequence[Group]) -> Figure:
     """Claim C8: gradients over time above; who solves the task, and with which gradient, below."""
     figure, (above, (solved, scatter)) = new_figure(2, 2, panel=(3.4, 2.6))
     length = groups[0].config["input_length"]
-    for axes, when in zip(above, ("initial", "trained"), strict=True):
-        for i, (group, kind) in enumerate(zip(groups, KINDS, strict=True)):
-            means = [geometric_mean(ratios) for ratios in gradient_ratio(group, when).T]
-            colour, line, marker = STYLES[i]
+    for axes, when, title in zip(above, ("initial", "trained"), ("before", "after"), strict=True):
+        for i, (group, kind, (colour, line, marker)) in enumerate(
+            zip(groups, KINDS, STYLES, strict=False)
+        ):
             # Before training some are equal: thin lines on wide, pale ones.
             style = {"linewidth": 4, "alpha": 0.4} if i < 2 else {"linestyle": line}
-            style |= {"marker": marker, "markersize": 5, "markevery": (i, 6)}
-            style |= {"color": colour, "markerfacecolor": "white", "label": kind}
-            axes.plot(range(1, length + 1), means, **style)
+            axes.plot(
+                range(1, length + 1), stats.gmean(gradient_ratio(group, when)), color=colour,
+                marker=marker, markersize=5, markevery=(i, 6), markerfacecolor="white", label=kind,
+                **style,
+            )  # fmt: skip
         axes.axhline(RESTORED, **DOTTED, label=f"{RESTORED:g} of the last step's")
-        title = {"initial": "before training", "trained": "after training"}[when]
-        axes.set(yscale="log", xlabel="step", title=f"gradient {title}")
+        axes.set(yscale="log", xlabel="step", title=f"gradient {title} training")
     above[0].set_ylabel("norm, relative to the last step's")
-    for i, group in enumerate(groups):
-        colour, _, marker = STYLES[i]
+    for i, (group, (colour, _, marker)) in enumerate(zip(groups, STYLES, strict=False)):
         k, n = n_solved(group, group.config["train_steps"])
         reached, (low, high) = group.accuracies, wilson(k, n)
         bar = solved.barh(i, k / n, color=colour, alpha=0.35)
@@ -288,20 +274,10 @@ def limits(groups: Sequence[Group]) -> Figure:
 
 def hidden_sizes(groups: Sequence[Group]) -> Figure:
     """Claim C9: the share of seeds that solve it against the hidden units, a panel for each T."""
-    lengths = sorted({group.config["input_length"] for group in groups})
-    figure, panels = new_figure(1, len(lengths), sharey=True, panel=(3.4, 2.8))
-    lines: dict[str, list[tuple[Group, int]]] = {}
-    for group in groups:
+    panels: dict[str, dict[str, list[tuple[Group, int]]]] = {}
+    for group in sorted(groups, key=lambda group: group.config["input_length"]):
+        lines = panels.setdefault(f"T = {group.config['input_length']}, {seeds_of(group)}", {})
         for steps in budgets(group):
             label = f"{INITS[group.config['init']]}, {steps:,} steps"
             lines.setdefault(label, []).append((group, steps))
-    for axes, length in zip(panels[0], lengths, strict=True):
-        shown = {
-            label: [point for point in points if point[0].config["input_length"] == length]
-            for label, points in lines.items()
-        }
-        draw_shares(axes, shown, "num_hidden")
-        axes.set(xlabel="hidden units", title=f"T = {length}, {seeds_of(groups[0])}")
-    shared_legend(figure, panels[0])
-    panels[0, 0].set_ylabel("share of seeds that solve it")
-    return figure
+    return draw_shares(panels, "num_hidden", "hidden units")

@@ -19,12 +19,11 @@ from figures.effects import (
     wilson,
 )
 from figures.experiments import RNN_HIDDEN, RNN_LIMITS, RNN_LONGER, Group, Records, seeds_of
-from figures.measurements import read_memory, read_palindromes
+from figures.measurements import read_measure
 from figures.rnn import (
     INITS,
     KINDS,
     budgets,
-    geometric_mean,
     gradient_ratio,
     most_solve,
     n_solved,
@@ -62,7 +61,7 @@ def five_digits(records: Records) -> Claim:
     Contradicted if it is below MOST, inconclusive otherwise.
     """
     group = records["rnn_T5_original"]
-    initial, kept = np.stack([read_palindromes(run.path) for run in group.runs]).T
+    initial, kept = np.stack([read_measure(run.path, "palindromes.csv") for run in group.runs]).T
     n, wrong, seen = int(kept["palindromes"][0]), kept["wrong"], kept["seen"]
     solved = int((1 - wrong / n >= SOLVED).sum())
     low, high = wilson(solved, len(wrong))
@@ -109,7 +108,7 @@ def longer(records: Records) -> Claim:
             both = (n_solved(by_length[T], steps) for T in (SHORT_T, LONG_T))
             effects.append(shares(f"share of seeds that solve it, {settings[-1]}", names, *both))
             short.append(most_solve(by_length[SHORT_T], steps))
-            longest.append(max(solving([*by_length.values()], steps, "input_length"), default=0))
+            longest.append(max(solving(by_length.values(), steps, "input_length"), default=0))
     effects = holm(effects)
     signs = [effect.sign for effect in effects]
     falls = [setting for setting, sign in zip(settings, signs, strict=True) if sign == 1]
@@ -126,8 +125,10 @@ def longer(records: Records) -> Claim:
         CONTRADICTED: "In no setting is a fall found.",
         INCONCLUSIVE: "The seeds do not decide in any setting.",
     }
-    limit = ("; ".join(f"{'T = ' + str(T) if T else 'none'} ({setting})"
-                       for T, setting in zip(longest, settings, strict=True)))  # fmt: skip
+    limit = "; ".join(
+        f"{f'T = {T}' if T else 'none'} ({setting})"
+        for T, setting in zip(longest, settings, strict=True)
+    )
     others = [(kind, records[each.group]) for kind, each in zip(KINDS, RNN_LIMITS, strict=True)]
     learnt = [f"{kind} {outcome(other)}" for kind, other in others
               if most_solve(other, other.config["train_steps"])]  # fmt: skip
@@ -161,14 +162,14 @@ def gradients(records: Records) -> Claim:
     original, inputs, steps, _, bistable = groups
     T, n_steps = original.config["input_length"], original.config["train_steps"]
     before, after = (
-        [geometric_mean(gradient_ratio(group, when)[:, 0]) for group in groups]
+        [stats.gmean(gradient_ratio(group, when)[:, 0]) for group in groups]
         for when in ("initial", "trained")
     )
     what, score = f"share of seeds that solve T = {T}", n_solved(original, n_steps)
+    changed = list(zip(KINDS, groups, strict=True))[1:4]
     effects = holm(
-        [shares(what, (kind, "original"), n_solved(group, n_steps), score)
-         for kind, group in zip(KINDS[1:4], groups[1:4], strict=True)]
-    )  # fmt: skip
+        [shares(what, (kind, "original"), n_solved(g, n_steps), score) for kind, g in changed]
+    )
     verdict, found = _restored(groups, before, effects)
     other = records[f"rnn_length_small_T{T}"]
     if verdict == CONDITIONAL and most_solve(other, other.config["train_steps"]):
@@ -250,7 +251,9 @@ def dependence(group: Group, when: str) -> np.ndarray:
     Args:
         when: `initial` or `trained`.
     """
-    return np.array([read_memory(run.path)[f"{when}_share"][-1] for run in group.runs])
+    return np.array(
+        [read_measure(run.path, "memory.csv")[f"{when}_share"][-1] for run in group.runs]
+    )
 
 
 def _stored(groups: Sequence[Group]) -> str:
@@ -304,61 +307,59 @@ def hidden_state(records: Records) -> Claim:
     for group in (records[each.group] for each in RNN_HIDDEN):
         key = group.config["init"], group.config["input_length"]
         nets.setdefault(key, {})[group.config["num_hidden"]] = group
-    effects, of_init, enough, needed = [], [], [], {}
+    effects, few_solve, enough, needed = [], [], [], {}
     for (init, T), sizes in nets.items():
-        few, groups = min(sizes), list(sizes.values())
+        few = min(sizes)
         for steps in budgets(sizes[few]):
             task = f"T = {T}, {INITS[init]}, {steps:,} steps"
             names = f"{HIDDEN_UNITS} units", f"{few} units"
             both = (n_solved(sizes[n], steps) for n in (HIDDEN_UNITS, few))
             effects.append(shares(f"share of seeds that solve {task}", names, *both))
-            of_init.append((init, most_solve(sizes[few], steps)))
-            smallest = min(solving(groups, steps, "num_hidden"), default=0)
+            few_solve.append((INITS[init], most_solve(sizes[few], steps)))
+            smallest = min(solving(sizes.values(), steps, "num_hidden"), default=0)
             enough.append(f"{f'{smallest} units' if smallest else 'none'} ({task})")
             needed.setdefault((T, steps), []).append(smallest or np.inf)
     effects = holm(effects)
-    shown, absent = [], []
-    for init in dict(of_init):
-        own = [e for e, (name, _) in zip(effects, of_init, strict=True) if name == init]
+    inits, shown, absent = [*dict(few_solve)], [], []
+    for init in inits:
+        own = [e for e, (name, _) in zip(effects, few_solve, strict=True) if name == init]
         signs = {effect.sign for effect in own}
         if 1 in signs and -1 not in signs:
-            shown.append(INITS[init])
-        elif all(map(no_gain, own)) and (init, True) in of_init:
-            absent.append(INITS[init])
-    inits = dict(of_init)
+            shown.append(init)
+        elif all(map(no_gain, own)) and (init, True) in few_solve:
+            absent.append(init)
     if shown:
         verdict = SUPPORTED if len(shown) == len(inits) else CONDITIONAL
     else:
         verdict = CONTRADICTED if len(absent) == len(inits) else INCONCLUSIVE
-    others = "With the other the seeds do not decide."
-    if absent:
-        others = f"With the {' and the '.join(absent)} the fewest units are enough."
+    undecided = "With the other the seeds do not decide."
+    enough_with = f"With the {' and the '.join(absent)} the fewest units are enough."
     found = {
         SUPPORTED: "Under every initialisation more units solve what the fewest do not, so the "
         "size of the hidden state limits what is learnt.",
         CONDITIONAL: f"Only with the {' and the '.join(shown)} do more units solve what the fewest "
-        f"do not. {others}",
+        f"do not. {enough_with if absent else undecided}",
         CONTRADICTED: "Under no initialisation do more units solve what the fewest do not.",
-        INCONCLUSIVE: f"{others} With the other the seeds do not decide."
+        INCONCLUSIVE: f"{enough_with} {undecided}"
         if absent
         else "The seeds do not decide under any initialisation.",
     }
     unsure = [effect.what.split("solve ")[1] for effect in effects if not effect.sign]
     not_shown = f" Not significant: {'; '.join(unsure)}." * bool(unsure)
-    room, names = "", [INITS[init] for init in inits]
+    room = ""
     for better, worse in ((0, -1), (-1, 0)):
         if all(each[better] < each[worse] for each in needed.values()):
             room = (
-                f" With the {names[better]} fewer units are enough for every task than with the "
-                f"{names[worse]}: where these fail with the latter, the state has room, and what "
+                f" With the {inits[better]} fewer units are enough for every task than with the "
+                f"{inits[worse]}: where these fail with the latter, the state has room, and what "
                 "is missing is training that finds how to use it."
             )
     units = sorted({n for sizes in nets.values() for n in sizes})
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",
         f"Vanilla RNN with {units[0]} to {units[-1]} hidden units, {seeds_of(group)}, "
-        f"{' and '.join(INITS[init] for init in inits)}. A seed has solved a task if its accuracy "
-        f"is at least {SOLVED:g}.",
+        f"{' and '.join(inits)}. A seed has solved a task if its accuracy is at least "
+        f"{SOLVED:g}.",
         effects, verdict,
         f"{found[verdict]}{not_shown} The smallest net that most seeds solve it with: "
         f"{'; '.join(enough)}.{room}",

@@ -82,8 +82,8 @@ def _draw_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str])
     for i, part in enumerate(np.array_split(np.arange(len(x)), 10)):
         for label, (colour, marker) in enumerate(zip(POINT_COLOURS, MARKERS, strict=False)):
             points = x[part][y[part] == label].T
-            style = {"s": 4, "color": colour, "marker": marker, "linewidths": 0}
-            axes.scatter(*points, **style, label=None if i else names[label])
+            name = None if i else names[label]
+            axes.scatter(*points, s=4, color=colour, marker=marker, linewidths=0, label=name)
     axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
 
 
@@ -99,27 +99,26 @@ def toy_curves(groups: Sequence[Group]) -> Figure:
     figure, panels = new_figure(2, 2, sharex=True, sharey="row", panel=(3.4, 2.5))
     limit = bayes_accuracy_of(groups[0].config)
     for group, other, both in zip(groups, groups[::-1], panels.T, strict=True):
-        steps = column(group.runs, "step")[0, 1:]  # a _logarithmic axis has no 0
+        steps = column(group.runs, "step")[0, 1:]  # a logarithmic axis has no 0
         for axes, quantity in zip(both, ("accuracy", "loss"), strict=True):
             for split in ("test", "train"):  # the dashed line above the solid one
                 curves = column(group.runs, f"{split}_{quantity}")[:, 1:]
-                style = {"colour": SPLIT_COLOURS[split], "line": SPLIT_LINES[split]}
-                band(axes, steps, curves, **style, label=f"{group.label}, {split}")
+                colour, line = SPLIT_COLOURS[split], SPLIT_LINES[split]
+                band(axes, steps, curves, colour=colour, line=line, label=f"{group.label}, {split}")
             reference = column(other.runs, f"test_{quantity}").mean(0)[1:]
-            style = {"color": "dimgrey", "linewidth": 0.8, "linestyle": "-."}
-            axes.plot(steps, reference, **style, label=f"{other.label}, test")
+            label = f"{other.label}, test"
+            axes.plot(steps, reference, "-.", color="dimgrey", linewidth=0.8, label=label)
             axes.legend(loc="lower right" if quantity == "accuracy" else "upper right", fontsize=8)
         both[0].set_title(f"{group.label} MLP on {group.config['dataset']}, {seeds_of(group)}")
         _logarithmic(both[1], "step")
         _mark_bayes(both[0], limit)
     panels[0, 0].set_ylabel("accuracy")
-    panels[1, 0].set_ylabel("loss")
-    panels[1, 0].set_ylim(bottom=0)  # when all is drawn, which fixes the other end
+    panels[1, 0].set(ylabel="loss", ylim=(0, None))  # when all is drawn, which fixes the other end
     return figure
 
 
 def _logarithmic(axes: Axes, label: str) -> None:
-    """A _logarithmic x axis with plain numbers."""
+    """A logarithmic x axis with plain numbers."""
     axes.set(xscale="log", xlabel=label)
     axes.xaxis.set_major_formatter("{x:,g}")
 
@@ -142,8 +141,7 @@ def toy_curves_discussion(groups: Sequence[Group]) -> str:
     limit = bayes_accuracy_of(groups[0].config)
     above = max(group.accuracies.max() for group in groups) > limit
     few = "; a seed can be above it, on so few test points" if above else ""
-    seeds = f"means of {seeds_of(groups[0])}"
-    return f"{results} ({seeds}). The Bayes accuracy is {limit:.4f}{few}."
+    return f"{results} (means of {seeds_of(groups[0])}). The Bayes accuracy is {limit:.4f}{few}."
 
 
 def convergence(groups: Sequence[Group]) -> Figure:
@@ -210,10 +208,10 @@ def gradient_descent(groups: Sequence[Group]) -> Figure:
         _logarithmic(axes, "epochs" if x == "epoch" else "steps (weight updates)")
         axes.tick_params(axis="x", labelsize=SMALL)
         axes.locator_params(axis="x", numticks=4)
-        axes.set_ylabel("training loss" if y == "train_loss" else "validation accuracy")
         if y == "train_loss":
-            axes.set_ylim(bottom=0)
+            axes.set(ylabel="training loss", ylim=(0, None))
     accuracy = curves[-1]
+    accuracy.set_ylabel("validation accuracy")
     accuracy.axvline(EPOCHS, **DOTTED)
     place = {"textcoords": "offset points", "xytext": (-3, 3), "ha": "right", "fontsize": SMALL}
     note = f"{EPOCHS} epochs:\nbelow"
@@ -224,7 +222,7 @@ def gradient_descent(groups: Sequence[Group]) -> Figure:
 
 def _draw_boundary(axes: Axes, group: Group) -> None:
     """The decision boundary of the first seed after EPOCHS, and its test points."""
-    run = _first_epochs(group.runs[0], EPOCHS)
+    run = _first_epochs(group.runs[0])
     dataset = toy_set(run)
     grid = make_grid(dataset.x_test, 200)
     history, logits = replay(run, (), lambda net: net.forward(grid.reshape(-1, 2)))
@@ -240,10 +238,10 @@ def _draw_boundary(axes: Axes, group: Group) -> None:
     axes.grid(visible=False)
 
 
-def _first_epochs(run: RunRecord, epochs: int) -> RunRecord:
-    """The same run, ended after so many epochs."""
-    config = {**run.config, "max_epochs": min(epochs, run.config["max_epochs"])}
-    kept = run.history["epoch"] <= epochs
+def _first_epochs(run: RunRecord) -> RunRecord:
+    """The same run, ended after EPOCHS."""
+    config = {**run.config, "max_epochs": min(EPOCHS, run.config["max_epochs"])}
+    kept = run.history["epoch"] <= EPOCHS
     return replace(run, config=config, history={k: v[kept] for k, v in run.history.items()})
 
 
@@ -251,7 +249,7 @@ def gradient_descent_discussion(groups: Sequence[Group]) -> str:
     """The discussion of gradient descent by batch size, from the smallest to the full batch."""
     early, late, results, ends = [], [], [], []
     for group in groups:
-        histories = [_first_epochs(run, EPOCHS).history for run in group.runs]
+        histories = [_first_epochs(run).history for run in group.runs]
         early.append(np.mean([history["val_accuracy"][-1] for history in histories]))
         results.append(f"{group.label} {early[-1]:.3f} ({histories[0]['step'][-1]:,.0f} steps)")
         late.append(column(group.runs, "val_accuracy")[:, -1].mean())

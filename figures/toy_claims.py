@@ -47,12 +47,16 @@ def same_nets(records: Records) -> Claim:
     found = verdict(steps)
     if found == SUPPORTED and len(same) < len(SETS):
         found = INCONCLUSIVE
-    between = ours.runs[0].history["step"][1]  # evaluations
-    sentences = (
-        _meaning_of_steps(steps),
-        _meaning_of_accuracies(same),
-        _meaning_of_equal_start(steps, steps_apart, loss_apart, between),
+    apart = (
+        "With NumPy's initial weights and the same batches, PyTorch's MLP differs from the NumPy "
+        f"MLP by {steps_apart:,} steps and {loss_apart:.1g} in validation loss at most"
     )
+    if steps_apart > ours.runs[0].history["step"][1]:  # the steps between two evaluations
+        cause = "the initialisation is not all that makes a difference."
+    elif any(effect.sign for effect in steps):
+        cause = "the library makes no difference, the initialisation does."
+    else:
+        cause = "the library makes no difference."
     return Claim(
         number="C1",
         text="PyTorch's MLP converges in fewer steps than the NumPy MLP; both end at the same "
@@ -65,7 +69,7 @@ def same_nets(records: Records) -> Claim:
         f"is over {len(effects)} differences.",
         effects=effects,
         verdict=found,
-        meaning=" ".join(sentences),
+        meaning=f"{_meaning_of_steps(steps)} {_meaning_of_accuracies(same)} {apart}: {cause}",
         figure="toy_claims",
     )
 
@@ -91,19 +95,6 @@ def _meaning_of_accuracies(same: Sequence[str]) -> str:
     return f"{shown}." if same else f"Equal test accuracies, {within}, are not shown."
 
 
-def _meaning_of_equal_start(
-    steps: Sequence[Effect], steps_apart: int, loss_apart: float, between: float
-) -> str:
-    apart = (
-        "With NumPy's initial weights and the same batches, PyTorch's MLP differs from the NumPy "
-        f"MLP by {steps_apart:,} steps and {loss_apart:.1g} in validation loss at most"
-    )
-    if steps_apart > between:
-        return f"{apart}: the initialisation is not all that makes a difference."
-    differ = ", the initialisation does" if any(effect.sign for effect in steps) else ""
-    return f"{apart}: the library makes no difference{differ}."
-
-
 def circles_harder(records: Records) -> Claim:
     """Claim C2: circles of both factors against moons, at the same Bayes accuracy."""
     moons = [records[f"mlp_{model}_moons_original"] for model in MODELS]
@@ -113,7 +104,7 @@ def circles_harder(records: Records) -> Claim:
     }
     effects = _difficulties(circles, moons)
     alone = [
-        _difficulties({factor: nets[i : i + 1] for factor, nets in circles.items()}, [group])
+        _difficulties({factor: [nets[i]] for factor, nets in circles.items()}, [group])
         for i, group in enumerate(moons)
     ]
     sets = [
@@ -141,16 +132,16 @@ def _difficulties(circles: dict[str, list[Group]], moons: list[Group]) -> tuple[
     """Circles against moons by each measure; a seed counts with the mean of its nets."""
     effects, names = [], ("circles", "moons")
 
+    def steps(nets: list[Group], share: float) -> np.ndarray:
+        return np.mean([steps_of(group, share) for group in nets], 0)
+
     def gaps(nets: list[Group]) -> np.ndarray:
         return bayes_accuracy_of(nets[0].config) - np.mean([g.accuracies for g in nets], 0)
 
     for factor, nets in circles.items():
         for share in CONVERGED_C2:
-            both = (
-                np.mean([steps_of(group, share) for group in each], 0) for each in (nets, moons)
-            )
             what = f"steps to {percent(share)} (factor {factor})"
-            effects.append(welch(what, names, *both, 1))
+            effects.append(welch(what, names, steps(nets, share), steps(moons, share), 1))
         what = f"gap to the Bayes accuracy (factor {factor})"
         effects.append(welch(what, names, gaps(nets), gaps(moons)))
     return holm(effects)
@@ -184,8 +175,8 @@ def _meaning_of_difficulties(effects: Sequence[Effect], alone: Sequence[Sequence
             "A likely reason: a straight line, which is learnt first, already classifies most "
             "points of moons correctly, but far fewer of circles; the bends of moons come last."
         )
-    opposite = [e.what for e, *two in zip(effects, *alone, strict=True)
-                if {each.sign for each in two} >= {1, -1}]  # fmt: skip
+    opposite = [e.what for e, *nets in zip(effects, *alone, strict=True)
+                if {net.sign for net in nets} >= {1, -1}]  # fmt: skip
     sentences.append(
         f"The NumPy and the PyTorch MLP have significant differences of opposite sign in "
         f"{_and(opposite)}."

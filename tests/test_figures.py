@@ -21,8 +21,7 @@ from figures.measurements import (
     MEASURES,
     SHIFTS,
     measure_memory,
-    read_memory,
-    read_predictions,
+    read_measure,
     read_shifts,
     shifted,
 )
@@ -148,7 +147,7 @@ def test_recorded_predictions_have_the_recorded_accuracy(records):
     assert len(measured) == 2
     labels = []
     for run in (run for name in measured for run in records[name].runs):
-        rows = read_predictions(run.path)
+        rows = read_measure(run.path, "predictions.csv")
         labels.append(rows["label"].tolist())
         accuracy = (rows["label"] == rows["predicted"]).mean()
         assert accuracy == pytest.approx(run.result["test_accuracy"], abs=3e-3)
@@ -161,8 +160,9 @@ def test_recorded_predictions_have_the_recorded_accuracy(records):
 def test_broken_measurements_are_named(text, tmp_path):
     for name, read in (
         ("shifts.csv", lambda record: read_shifts(record, "test_accuracy", "black")),
-        ("memory.csv", read_memory), ("predictions.csv", read_predictions),
-    ):  # fmt: skip
+        ("memory.csv", lambda record: read_measure(record, "memory.csv")),
+        ("predictions.csv", lambda record: read_measure(record, "predictions.csv")),
+    ):
         with pytest.raises(UsageError, match=name):
             read(tmp_path)
         (tmp_path / name).write_text(text)
@@ -538,7 +538,7 @@ def test_predictions_and_shifts_of_a_trained_net(part, run_main, tmp_path, tiny_
     run = read_run(tmp_path / "run")
     for name in ("shifts.csv", "predictions.csv"):
         (tmp_path / name).write_text(MEASURES[name](run, data_dir=tiny_cifar10))
-    rows = read_predictions(tmp_path)
+    rows = read_measure(tmp_path, "predictions.csv")
     correct = (rows["label"] == rows["predicted"]).mean()
     assert len(rows) == 20
     if part == "part1_mlp":  # the CNN is evaluated on images of 8 pixels, measured on whole ones
@@ -560,7 +560,7 @@ def test_memory_of_a_trained_net(run_main, tmp_path):
     run_main(train.main, "train.py", *flags.split(), "--run_dir", tmp_path / "run")
     run = read_run(tmp_path / "run")
     (tmp_path / "memory.csv").write_text(MEASURES["memory.csv"](run, data_dir=None))
-    memory = read_memory(tmp_path)
+    memory = read_measure(tmp_path, "memory.csv")
     assert MEASURES["memory.csv"] is measure_memory
     assert memory["step"].tolist() == [1, 2, 3, 4, 5, 6]
     # Before any other digit is read, the state is a function of the first one.

@@ -15,7 +15,7 @@ from figures import image_claims, images
 from figures.catalogue import ReportFigure, figures
 from figures.effects import CONDITIONAL, CONTRADICTED, INCONCLUSIVE, SUPPORTED, VERDICTS, Claim
 from figures.experiments import ABLATION, EXPERIMENTS, IMAGES, MLP, Experiment, Group
-from figures.measurements import DIRECTIONS, FILLS, PREDICTION_COLUMNS, SHIFT_COLUMNS, SHIFTS
+from figures.measurements import COLUMNS, DIRECTIONS, FILLS, SHIFTS
 from part1_mlp import train as mlp_train
 from part2_cnn import train as cnn_train
 from training.plotting import Axes, Figure, style
@@ -75,7 +75,7 @@ def write_predictions(
     """As `measure_predictions` does."""
     confidence = np.full(len(labels), 0.5) if confidence is None else confidence
     rows = zip(labels, predicted, (f"{value:.4f}" for value in confidence), strict=True)
-    write(run.path / "predictions.csv", PREDICTION_COLUMNS, rows)
+    write(run.path / "predictions.csv", COLUMNS["predictions.csv"], rows)
 
 
 def write_answers(run: RunRecord, right: np.ndarray) -> None:
@@ -93,7 +93,7 @@ def write_shifts(
                                    for f in (accuracy, same)))
         for shift, fill, (side, more) in product(SHIFTS, FILLS, zip(DIRECTIONS, SIDES, strict=True))
     ]  # fmt: skip
-    write(run.path / "shifts.csv", SHIFT_COLUMNS, rows)
+    write(run.path / "shifts.csv", COLUMNS["shifts.csv"], rows)
 
 
 def check_text(claim: Claim) -> None:
@@ -404,8 +404,8 @@ def test_robustness_is_corrected_for_judging_every_comparison(tmp_path):
 def test_a_black_border_that_helps_is_named(tmp_path):
     claim = image_claims.robust(for_c5(tmp_path, (1,) * 8, shifted=0.575))
     assert claim.meaning.endswith(
-        "recipe original's MLP classifies 0.550 of them correctly, and 0.575 when they are shifted "
-        "by 1 pixel and black fills the gap."
+        "recipe original's MLP keeps 1.045 times its accuracy when the test images are shifted by "
+        "1 pixel and black fills the gap."
     )
 
 
@@ -426,9 +426,9 @@ def test_what_is_kept_and_what_stays_the_same(tmp_path):
             lambda shift, fill, u=unshifted: 1 - slopes[fill] * shift * u,
         )
     for fill, slope in slopes.items():
-        kept = image_claims.kept(group, fill)
+        kept = image_claims.left(group, "accuracy kept", fill)
         assert kept == pytest.approx(np.stack([1 - slope * np.arange(9)] * 2), abs=2e-4)
-        same = image_claims.consistency(group, fill)
+        same = image_claims.left(group, "same prediction", fill)
         assert same == pytest.approx(1 - slope * np.outer([0.8, 0.4], np.arange(9)), abs=2e-4)
 
 
@@ -766,15 +766,15 @@ def test_figure_of_shifts(tmp_path):
     panels = np.reshape(figure.axes, (2, 3))
     titles = ["short runs, no augmentation", "short runs, crops and flips", "recipe original"]
     assert [axes.get_title() for axes in panels[0]] == titles
-    rows = {"accuracy kept": image_claims.kept, "same prediction": image_claims.consistency}
-    for (name, measure), row in zip(rows.items(), panels, strict=True):
-        assert row[0].get_ylabel() == name
+    for measure, row in zip(("accuracy kept", "same prediction"), panels, strict=True):
+        assert row[0].get_ylabel() == measure
         for title, axes in zip(titles, row, strict=True):
             nets = {group.net: group for group in groups if group.label == title}
             assert len(axes.lines) == len(axes.collections) == 4
             for line in axes.lines:
                 net, fill = line.get_label().split(", ")
-                assert line.get_ydata() == pytest.approx(measure(nets[net], fill).mean(0))
+                left = image_claims.left(nets[net], measure, fill)
+                assert line.get_ydata() == pytest.approx(left.mean(0))
                 assert (line.get_marker(), line.get_linestyle()) == (
                     {"MLP": "o", "CNN": "s"}[net], {"black": "--", "edge": "-"}[fill]
                 )  # fmt: skip

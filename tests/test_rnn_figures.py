@@ -27,7 +27,7 @@ from figures.measurements import (
     all_palindromes,
     measure_palindromes,
     n_distinct,
-    read_palindromes,
+    read_measure,
 )
 from figures.rnn import (
     KINDS,
@@ -669,7 +669,7 @@ def test_palindromes_of_a_trained_net(run_main, tmp_path, few_evaluated):
     run = short_run(run_main, tmp_path / "run", *flags)
     assert MEASURES["palindromes.csv"] is measure_palindromes
     (tmp_path / "palindromes.csv").write_text(measure_palindromes(run, data_dir=None))
-    initial, kept = read_palindromes(tmp_path)
+    initial, kept = read_measure(tmp_path, "palindromes.csv")
     assert initial["step"] == initial["seen"] == 0
     assert kept["step"] == run.result["best_step"] == 30
     assert initial["palindromes"] == kept["palindromes"] == 100
@@ -700,7 +700,7 @@ def test_palindromes_are_measured_with_the_kept_weights(run_main, tmp_path, few_
 @pytest.mark.parametrize("text", ["", "step,palindromes\n1,2\n", "step,palindromes,seen,wrong\n"])
 def test_broken_palindromes_are_named(text, tmp_path):
     with pytest.raises(UsageError, match=r"palindromes\.csv"):
-        read_palindromes(tmp_path)
+        read_measure(tmp_path, "palindromes.csv")
     (tmp_path / "palindromes.csv").write_text(text)
     with pytest.raises(UsageError, match=r"palindromes\.csv"):
-        read_palindromes(tmp_path)
+        read_measure(tmp_path, "palindromes.csv")
