@@ -203,7 +203,7 @@ def lengths(groups: Sequence[Group]) -> Figure:
     top.grid(visible=False)
     mark_chance(bottom)
     bottom.set_xticks(range(len(tried)), [f"{length:,}" for length in tried], fontsize=8)
-    bottom.set(xlabel="digits read (not to scale)", ylim=(0, 1.04))
+    bottom.set(xlabel="digits read (not to scale)", ylabel="test accuracy", ylim=(0, 1.04))
     bottom.set_title("mean test accuracy and its range; dotted: chance")
     shared_legend(figure, [bottom], columns=2)
     return figure
@@ -219,7 +219,7 @@ def lengths_text(groups: Sequence[Group]) -> str:
     return (
         f"The longest T that most of {seeds_of(groups[0])} solve (accuracy {SOLVED:g}): "
         f"{'; '.join(rows)}. The bistable initialisation was designed by hand for this task: "
-        "training starts at a solution."
+        "before training its last state depends on the first digit already."
     )
 
 

@@ -615,7 +615,7 @@ def test_the_text_of_figure_7_names_the_longest_length_of_each_net():
     assert text.startswith(
         f"The longest T that most of 10 seeds solve (accuracy 0.99): {found}. The bistable"
     )
-    assert text.endswith("training starts at a solution.")
+    assert text.endswith("before training its last state depends on the first digit already.")
 
 
 def test_shares_are_drawn_after_few_and_all_steps(drawn):
