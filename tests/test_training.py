@@ -25,7 +25,7 @@ from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
 from training import Interrupted, UsageError, optim
 from training.cli import ROOT, check_same_run, run_training
-from training.distributed import DeferredSignals, ProcessGroup, has_bfloat16
+from training.distributed import ProcessGroup, deferred_signals, has_bfloat16
 from training.optim import make_optimizer
 from training.plotting import new_figure, style
 from training.runs import (
@@ -693,9 +693,9 @@ def test_whichever_length_is_reached_first_ends_the_run(
 
 @pytest.mark.parametrize(("n_processes", "interrupts"), [(1, True), (2, False)])
 def test_a_second_signal_interrupts_unless_torchrun_forwards_it(n_processes, interrupts):
-    with DeferredSignals(n_processes) as signals:
+    with deferred_signals(n_processes) as signals:
         os.kill(os.getpid(), signal.SIGINT)
-        assert signals.received == signal.SIGINT
+        assert signals == [signal.SIGINT]
         with pytest.raises(Interrupted) if interrupts else contextlib.nullcontext():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)  # Python calls the handler between two of its instructions

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data import SPLITS
 from training import DivergedError, Interrupted, UsageError
-from training.distributed import SINGLE_PROCESS, DeferredSignals, ProcessGroup
+from training.distributed import SINGLE_PROCESS, ProcessGroup, deferred_signals
 from training.runs import RunFolder, load_checkpoint, save_checkpoint
 
 LENGTH_FLAGS = ("max_epochs", "max_steps", "train_steps")
@@ -134,7 +134,7 @@ class Trainer:
         self._started = time.perf_counter()
         self.restore()
         next_save = time.perf_counter() + self.args.checkpoint_seconds
-        with self._progress_bar() as bar, DeferredSignals(self.group.size) as signals:
+        with self._progress_bar() as bar, deferred_signals(self.group.size) as signals:
             try:
                 if not self.history:
                     self._record_evaluation(bar)
@@ -153,14 +153,12 @@ class Trainer:
                             next_evaluation = self._next_evaluation()
                             if self._reason_to_stop():
                                 break
-                        if self.group.any(
-                            bool(signals.received) or time.perf_counter() > next_save
-                        ):
+                        if self.group.any(signals or time.perf_counter() > next_save):
                             self._check_weights()
                             self._save()
                             next_save = time.perf_counter() + self.args.checkpoint_seconds
-                            if self.group.any(bool(signals.received)):
-                                raise Interrupted(signals.received or signal.SIGTERM)
+                            if self.group.any(signals):
+                                raise Interrupted(signals[-1] if signals else signal.SIGTERM)
             except DivergedError:
                 self._finish("diverged")
                 raise
@@ -195,7 +193,7 @@ class Trainer:
 
     def _record_evaluation(self, bar: tqdm) -> None:
         """Add a row to the history and, if it is the best on validation, keep the weights."""
-        row: dict = {"step": self.step, "epoch": self._epoch(self.step)}
+        row: dict = {"step": self.step, "epoch": self._epoch()}
         for split in SPLITS:
             row[f"{split}_loss"], row[f"{split}_accuracy"] = self.evaluate(split)
         row |= {"learning_rate": float(self.model.learning_rate), "seconds": self.seconds}
@@ -217,8 +215,8 @@ class Trainer:
                 f"diverged: a weight is no longer a finite number at step {self.step}; {ADVICE}"
             )
 
-    def _epoch(self, step: int) -> float:
-        epoch, done = self.batches.position(step)
+    def _epoch(self) -> float:
+        epoch, done = self.batches.position(self.step)
         first = self.batches.steps_in(epoch)
         return round(epoch + done / (self.batches.steps_in(epoch + 1) - first), 4)
 
@@ -260,7 +258,7 @@ class Trainer:
         """Save, evaluate the best weights, and write the result."""
         self._save()
         self.model.load_weights(self.best_weights)
-        best_step = self.history[self.best]["step"]
+        best = self.history[self.best]
         test_loss, test_accuracy = self.evaluate("test", final=True)
         val_loss, val_accuracy = self.evaluate("val", final=True)
         self.result = {
@@ -268,9 +266,9 @@ class Trainer:
             "test_loss": test_loss,
             "val_accuracy": val_accuracy,
             "val_loss": val_loss,
-            "best_epoch": self._epoch(best_step),
-            "best_step": best_step,
-            "epochs": self._epoch(self.step),
+            "best_epoch": best["epoch"],
+            "best_step": best["step"],
+            "epochs": self._epoch(),
             "steps": self.step,
             "seconds": round(self.seconds, 3),
             "seed": self.args.seed,
