@@ -49,9 +49,6 @@ EQUIVALENT = {
         "constant: curves = np.split(_generate(name, 2 * n_points, shuffle=False)[0], 2)"
         "  # without noise  ->  3",
     ): "more points on each curve give the same estimate to its error",
-    ("training/distributed.py", "nothing returned: return backends[device]  ->  return None"): (
-        "PyTorch chooses the same backend for a CPU"
-    ),
     (
         "figures/effects.py",
         "argument method left out: interval = stats.binomtest(round(accuracy * n), n)"
@@ -69,8 +66,8 @@ EQUIVALENT = {
     ): "images are square",
     (
         "training/plotting.py",
-        "argument strict left out: for run, colour, label in zip(runs, _colours(len(runs)), "
-        "_labels(runs), strict=True):  ->  zip(runs, _colours(len(runs)), _labels(runs))",
+        "argument strict left out: for i, (run, label) in enumerate(zip(runs, _labels(runs), "
+        "strict=True)):  ->  zip(runs, _labels(runs))",
     ): _LENGTHS_AGREE,
     (
         "data/toy.py",
@@ -96,10 +93,6 @@ EQUIVALENT = {
         'constant: EVALUATION_SEEDS = {"train": 2**40, "val": 2**40 + 1, "test": 2**40 + 2}  # the '
         "same for every run  ->  41",
     ): "PyTorch's generator on a CPU takes the low 32 bits of a seed, which are the same",
-    (
-        "training/optim.py",
-        "constant: return Muon(parameters, momentum=momentum, fused=True, **common)  ->  False",
-    ): "the same step of AdamW, in one operation",
     (
         "part2_cnn/winograd.py",
         "argument memory_format left out: dx = torch.empty_like(x, "

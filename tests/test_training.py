@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
 from training import Interrupted, UsageError, optim
 from training.cli import ROOT, check_same_run, run_training
-from training.distributed import DeferredSignals, ProcessGroup, has_bfloat16
+from training.distributed import ProcessGroup, deferred_signals, has_bfloat16
 from training.optim import make_optimizer
 from training.plotting import new_figure, style
 from training.runs import (
@@ -36,7 +37,7 @@ from training.runs import (
     save_checkpoint,
     write_atomically,
 )
-from training.trainer import EarlyStopping, Trainer, learning_rate_at
+from training.trainer import Trainer, learning_rate_at
 
 SCRIPT = ROOT / "part1_mlp" / "train.py"
 SHORT = ("--n_samples", 300, "--max_epochs", 4)
@@ -186,13 +187,40 @@ def test_our_optimisers_take_the_steps_of_pytorchs(name, settings):
 # --- Early stopping -----------------------------------------------------------------------------
 
 
-def test_patience_counts_evaluations_without_a_new_best():
-    stopping = EarlyStopping(patience=2)
-    improved = [stopping.update(loss, i) for i, loss in enumerate([3.0, 2.0, 2.5, 2.0])]
-    assert improved == [True, True, False, False]
-    assert stopping.exhausted
-    assert (stopping.best_loss, stopping.best_step) == (2.0, 1)
-    assert not EarlyStopping(patience=0, waited=10**6).exhausted
+def trained_with(losses: Sequence[float], folder: Path, *flags: object) -> Trainer:
+    """A trainer after its run, with these validation losses, one a step from step 0 on."""
+    flags = ("--eval_freq", 1, "--max_steps", len(losses) - 1, "--quiet", *flags)
+    args = train.parse(list(map(str, flags)))
+    remaining, row = iter(losses), {}
+
+    def evaluate(split: str, *, final: bool = False) -> tuple[float, float]:
+        if final:
+            return 0.5, 0.5
+        if split == "train":
+            row["loss"] = next(remaining)
+        return (row["loss"] if split == "val" else 1.0), 0.5
+
+    trainer = Trainer(*train.build(args), args, RunFolder(folder), evaluate=evaluate)
+    trainer.fit()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "best_step", "steps"),
+    [([3.0, 2.0, 2.5, 2.0, 1.0], 2, 1, 3),  # an equal loss is none that is lower
+     ([3.0, 2.0, 2.5, 1.0, 1.5], 2, 3, 4),
+     ([9.0, 5.0, 6.0, 7.0, 4.0, 8.0, 8.0, 8.0, 0.0], 3, 4, 7),  # patience bridges the hill
+     ([1.0] * 50, 0, 0, 49)],
+)  # fmt: skip
+def test_patience_counts_evaluations_without_a_new_best(
+    losses, patience, best_step, steps, tmp_path
+):
+    trainer = trained_with(losses, tmp_path, "--patience", patience)
+    result = trainer.result
+    assert (result["best_step"], result["steps"]) == (best_step, steps)
+    stops_early = steps < len(losses) - 1
+    assert result["stopped_by"] == ("early_stopping" if stops_early else "max_steps")
+    assert trainer.history[trainer.best]["val_loss"] == min(losses[: steps + 1])
 
 
 def test_early_stopping_keeps_the_best_weights_not_the_last(run_main, tmp_path):
@@ -522,24 +550,6 @@ def test_overwriting_removes_the_figures_of_the_earlier_run(run_main, tmp_path):
     ]  # fmt: skip
 
 
-def test_the_trainer_takes_an_evaluation_of_ones_own(tmp_path):
-    """The validation loss of this run falls, rises and falls again: patience 3 bridges the hill."""
-    args = train.parse(["--eval_freq", "1", "--patience", "3", "--quiet"])
-    losses = iter([9.0, 5.0, 6.0, 7.0, 4.0, 8.0, 8.0, 8.0])
-    row = {}
-
-    def evaluate(split: str, *, final: bool = False) -> tuple[float, float]:
-        if final:
-            return 0.5, 0.5
-        if split == "train":
-            row["loss"] = next(losses)
-        return (row["loss"] if split == "val" else 1.0), 0.5
-
-    trainer = Trainer(*train.build(args), args, RunFolder(tmp_path), evaluate=evaluate)
-    result = trainer.fit()
-    assert (result["stopped_by"], result["best_step"], result["steps"]) == ("early_stopping", 4, 7)
-
-
 @pytest.mark.parametrize(
     "rows",
     ["", "0,0,1,1,1,1,1,1,0.1,1", "0,0\n", "0,0,1,1,1,1,1,1,0.1,x\n", "0,0,1,1,1,1,1,1,,1,1\n",
@@ -683,9 +693,9 @@ def test_whichever_length_is_reached_first_ends_the_run(
 
 @pytest.mark.parametrize(("n_processes", "interrupts"), [(1, True), (2, False)])
 def test_a_second_signal_interrupts_unless_torchrun_forwards_it(n_processes, interrupts):
-    with DeferredSignals(n_processes) as signals:
+    with deferred_signals(n_processes) as signals:
         os.kill(os.getpid(), signal.SIGINT)
-        assert signals.received == signal.SIGINT
+        assert signals == [signal.SIGINT]
         with pytest.raises(Interrupted) if interrupts else contextlib.nullcontext():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)  # Python calls the handler between two of its instructions

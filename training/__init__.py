@@ -11,10 +11,6 @@ class DivergedError(ArithmeticError):
     """The loss or a weight became infinite or not a number. Exit code 1."""
 
 
-class StorageError(Exception):
-    """The run could not be written, because the disk is full, say. Exit code 1."""
-
-
 class Interrupted(KeyboardInterrupt):
     """A signal asked the process to end. Exit code 128 + its number, as in a shell."""
 

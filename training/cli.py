@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 
 from data import DataError
-from training import DivergedError, Interrupted, StorageError, UsageError
+from training import DivergedError, Interrupted, UsageError
 from training.distributed import SINGLE_PROCESS, ProcessGroup, is_main_process, n_restarts
 from training.flags import one_line, plain
 from training.runs import IDENTIFYING_FLAGS, RunFolder
@@ -56,31 +56,30 @@ def run_training(
     if n_restarts():  # torchrun repeats the command of a process that died
         args.resume, args.overwrite = True, False
     runs = ROOT / "runs" if args.run_dir is None else args.run_dir
-    codes = []
+    endings = []
     for seed in range(args.seed, args.seed + args.n_seeds):
         one = argparse.Namespace(**vars(args) | {"seed": seed})
         del one.n_seeds  # each run is recorded as if it were alone
         alone = args.n_seeds == 1 and args.run_dir is not None
         path = runs if alone else runs / run_name(one)
-        codes.append(_train_run(one, script, path, build, group))
-    return max(codes)
+        endings.append(_train_run(one, script, path, build, group))
+    return EXIT_FAILED if "diverged" in endings else 0
 
 
-def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGroup) -> int:
+def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGroup) -> str:
+    """Train or resume one run; returns what stopped it."""
     if args.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
-            trainer = Trainer(*build(args), args, RunFolder(Path(scratch)), group)
-            result = _fit(trainer)
+            result = _fit(Trainer(*build(args), args, RunFolder(Path(scratch)), group))
         if group.is_main and result["stopped_by"] != "diverged":
             print("dry run: one batch of everything was trained and evaluated; nothing was kept")
-        return EXIT_FAILED if result["stopped_by"] == "diverged" else 0
+        return result["stopped_by"]
     run_folder = RunFolder(path)
     config = {"script": script} | {name: plain(v) for name, v in sorted(vars(args).items())}
     keep = {"resume": args.resume, "overwrite": args.overwrite}
 
     def check() -> dict | None:
-        run_folder.check(**keep)
-        earlier = run_folder.config() if args.resume else None
+        earlier = run_folder.check(**keep)
         if earlier:
             check_same_run(earlier, config, path)
         return earlier
@@ -96,7 +95,8 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
     trainer = Trainer(*build(args), args, run_folder, group)
     try:
         result = group.on_main(start)
-        if result is None or _is_shorter(result, trainer):
+        at_its_length = result and result["stopped_by"] in LENGTH_FLAGS
+        if not result or (at_its_length and result["steps"] < trainer.total_steps):
             result = _fit(trainer)
         elif group.is_main:
             print("the run has ended already, nothing to resume", file=sys.stderr)
@@ -106,7 +106,7 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
             print(f"interrupted at step {trainer.step}; resume with: {command}", file=sys.stderr)
         sys.exit(interrupt.exit_code)
     except OSError as error:
-        raise StorageError(
+        raise OSError(
             f"step {trainer.step} could not be saved ({error.strerror}: {error.filename}); what "
             f"was saved before is whole, resume with: {_resume_command(group)}"
         ) from error
@@ -114,7 +114,7 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
         run_folder.close()
     if group.is_main:
         print(_summary(result, path, test=args.test))
-    return EXIT_FAILED if result["stopped_by"] == "diverged" else 0
+    return result["stopped_by"]
 
 
 def _fit(trainer: Trainer) -> dict:
@@ -125,11 +125,6 @@ def _fit(trainer: Trainer) -> dict:
         if trainer.group.is_main:
             print(error, file=sys.stderr)
         return trainer.result
-
-
-def _is_shorter(result: dict, trainer: Trainer) -> bool:
-    """Whether a run has ended by its length, and is to be longer now."""
-    return result["stopped_by"] in LENGTH_FLAGS and result["steps"] < trainer.total_steps
 
 
 def _summary(result: dict, path: Path, *, test: bool) -> str:
@@ -164,9 +159,8 @@ def check_same_run(earlier: dict, config: dict, path: Path) -> None:
     if config["schedule"] == "constant" and not growing:  # a longer run takes the same first steps
         free |= set(LENGTH_FLAGS)
     for name in sorted(config, key=lambda name: name not in IDENTIFYING_FLAGS):
-        # Earlier versions recorded `auto` in place of the device and the precision used, and a list
-        # of batch sizes.
-        same = earlier.get(name, config[name]) in (config[name], "auto", [config[name]])
+        # Earlier versions recorded `auto` in place of the device and the precision used.
+        same = earlier.get(name, config[name]) in (config[name], "auto")
         if name not in free and not same:
             raise UsageError(
                 f"--{name}: {path} holds a run with {earlier[name]}, "
@@ -186,15 +180,15 @@ def warn_of_changes(earlier: dict, now: dict) -> None:
 def environment(args: argparse.Namespace) -> dict:
     """Versions and hardware that a run uses; PyTorch's only where it is loaded."""
     torch = sys.modules.get("torch")
+    on_linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count()
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__ if torch else None,
         "machine": platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability() if torch else None,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores,
         "threads": torch.get_num_threads() if torch else None,
         "device": args.device,
         "precision": vars(args).get("precision", "float32"),
@@ -214,16 +208,13 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         sys.exit(getattr(interrupt, "exit_code", EXIT_INTERRUPTED))
     except (UsageError, DataError) as error:
-        _exit_with(str(error), EXIT_USAGE)
-    except (StorageError, OSError) as error:
-        _exit_with(str(error), EXIT_FAILED)
+        message, code = str(error), EXIT_USAGE
+    except OSError as error:
+        message, code = str(error), EXIT_FAILED
     except (MemoryError, RuntimeError) as error:  # PyTorch's allocators raise RuntimeErrors
         if isinstance(error, RuntimeError) and not re.search("memory|overflow", str(error)):
             raise
-        _exit_with(f"out of memory ({str(error).splitlines()[0]})", EXIT_FAILED)
-
-
-def _exit_with(message: str, code: int) -> NoReturn:
+        message, code = f"out of memory ({str(error).splitlines()[0]})", EXIT_FAILED
     if is_main_process() and sys.stderr:
         print(f"{Path(sys.argv[0]).name}: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

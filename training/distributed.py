@@ -50,9 +50,9 @@ class ProcessGroup:
         """Whether this is the main process."""
         return self.rank == 0
 
-    def any(self, condition: bool) -> bool:
+    def any(self, condition: object) -> bool:
         """Whether the condition holds in any process."""
-        return self.total(float(condition))[0] > 0 if self._dist else condition
+        return self.total(bool(condition))[0] > 0
 
     def total(self, *values: float) -> tuple[float, ...]:
         """Each value summed over the processes, in float64."""
@@ -92,10 +92,18 @@ SINGLE_PROCESS = ProcessGroup()
 
 @contextmanager
 def process_group(device: str) -> Iterator[ProcessGroup]:
-    """This process's group for work on such a device, for the duration of a `with` block."""
+    """This process's group for work on such a device, for the duration of a `with` block.
+
+    Gradients are carried by NCCL between NVIDIA GPUs, by gloo between CPUs.
+
+    Raises:
+        UsageError: processes cannot share work on such devices.
+    """
     if not started_by_torchrun():
         yield SINGLE_PROCESS
         return
+    if device not in ("cuda", "cpu"):  # each process chooses a GPU of its own, so not cuda:N either
+        raise UsageError(f"--device: torchrun needs cuda or cpu, not {device}")
     import torch.distributed as dist
 
     store, rank, size = next(dist.rendezvous("env://"))
@@ -103,21 +111,10 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
         # torchrun keeps the store over a restart, and with it the addresses of dead processes, for
         # which a new one may wait for ever (pytorch issue 135712). Hence a new prefix each time.
         store = dist.PrefixStore(f"attempt_{n_restarts()}", store)
-    dist.init_process_group(choose_backend(device), store=store, rank=rank, world_size=size)
+    backend = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     yield ProcessGroup(dist)
     dist.destroy_process_group()
-
-
-def choose_backend(device: str) -> str:
-    """What carries the gradients: NCCL between NVIDIA GPUs, gloo between CPUs.
-
-    Raises:
-        UsageError: processes cannot share work on such devices.
-    """
-    backends = {"cuda": "nccl", "cpu": "gloo"}
-    if device not in backends:  # each process chooses a GPU of its own, so not cuda:N either
-        raise UsageError(f"--device: torchrun needs cuda or cpu, not {device}")
-    return backends[device]
 
 
 def started_by_torchrun() -> bool:
@@ -149,17 +146,14 @@ def choose_device(name: str) -> str:
     """
     import torch
 
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    present = [*(gpu for gpu, there in gpus.items() if there), "cpu"]
     if name == "auto":
-        return next(device for device, present in available.items() if present)
+        return present[0]
     kind, _, number = name.partition(":")
-    if not available[kind] or int(number or 0) >= max(1, torch.cuda.device_count()):
-        present = ", ".join(d for d, there in available.items() if there)
-        raise UsageError(f"--device: this machine has no {name}; choose from auto, {present}")
+    if kind not in present or int(number or 0) >= max(1, torch.cuda.device_count()):
+        choices = ", ".join(("auto", *present))
+        raise UsageError(f"--device: this machine has no {name}; choose from {choices}")
     return name
 
 
@@ -209,10 +203,8 @@ def has_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":  # older versions of PyTorch lack one of these functions
-        asked = (
-            getattr(torch.cpu, f"_is_{x}_supported", bool) for x in ("avx512_bf16", "amx_tile")
-        )
-        return any(is_supported() for is_supported in asked)
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in names)
     return False  # MPS computes in bfloat16, but no faster
 
 
@@ -230,30 +222,26 @@ def keep_freed_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not shrink the heap
 
 
-class DeferredSignals:
-    """Notes the first Ctrl-C or SIGTERM, so that it never interrupts a step; a second one does.
+@contextmanager
+def deferred_signals(n_processes: int = 1) -> Iterator[list[int]]:
+    """Collect the numbers of Ctrl-C and SIGTERM in a list, so that the first interrupts no step.
 
     Args:
-        n_processes: with several, a second signal is ignored: torchrun forwards to its processes a
-            signal that the terminal has sent them already.
+        n_processes: with one, a second signal raises Interrupted; with several it does not, for
+            torchrun forwards to its processes a signal that the terminal has sent them already.
     """
+    received: list[int] = []
 
-    def __init__(self, n_processes: int = 1) -> None:
-        self.received = 0  # the signal's number
-        self._one_is_enough = n_processes > 1
-        self._before: dict = {}
-
-    def _receive(self, number: int, frame: object) -> None:
-        if self.received and not self._one_is_enough:
+    def receive(number: int, frame: object) -> None:
+        if received and n_processes == 1:
             raise Interrupted(number)
-        self.received = number
+        received.append(number)
 
-    def __enter__(self) -> "DeferredSignals":
-        if threading.current_thread() is threading.main_thread():  # others may not handle signals
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_main_thread else ()  # others may handle none
+    before = {number: signal.signal(number, receive) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -18,14 +19,7 @@ LARGEST = 10**9  # whole number that a flag takes
 LARGEST_REAL = 1e6
 MAX_COUNTS = 1000  # most numbers in a list
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
-SWITCHES = (
-    "compile",
-    "dry_run",
-    "overwrite",
-    "quiet",
-    "resume",
-    "test",
-)  # flags that take no value
+SWITCHES = ("compile", "dry_run", "overwrite", "quiet", "resume", "test")  # they take no value
 
 # --- Parsing --------------------------------------------------------------------------------------
 
@@ -38,11 +32,9 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, description: str | None = None, **kwargs: Any) -> None:
-        def formatter(prog: str) -> argparse.HelpFormatter:
-            return argparse.HelpFormatter(prog, max_help_position=34, width=100)
-
-        kwargs |= {"allow_abbrev": False, "formatter_class": formatter}
-        super().__init__(description=(description or "").split("\n\n")[0], **kwargs)
+        kwargs["description"] = (description or "").split("\n\n")[0]
+        kwargs["formatter_class"] = partial(argparse.HelpFormatter, max_help_position=34, width=100)
+        super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raise a UsageError, with the flag that may be meant."""
@@ -56,14 +48,8 @@ class Parser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else args
         if empty := [a for a in args if a.endswith("=--")]:  # for which argparse gives []
             self.error(f"argument {empty[0][:-3]}: '--' is not allowed")
-        return super().parse_known_args([_with_underscores(a) for a in args], namespace)
-
-
-def _with_underscores(argument: str) -> str:
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
+        args = [re.sub("^--[^=]*", lambda f: "--" + f[0][2:].replace("-", "_"), a) for a in args]
+        return super().parse_known_args(args, namespace)
 
 
 def parse_with_recipe(
@@ -79,15 +65,14 @@ def parse_with_recipe(
         recipe_flags: makes that parent, the parser of the flags that name a recipe.
         recipe: the recipe that those flags, parsed, name: flags and their values.
     """
-    argv = sys.argv[1:] if argv is None else argv
     parent = recipe_flags()
     defaults = recipe(parent.parse_known_args(argv)[0])
     parser = build_parser(parent)
     parser.set_defaults(**defaults)
     args = parser.parse_args(argv)
-    given = {_with_underscores(a).partition("=")[0] for a in argv}
-    if vars(args).get("max_steps") and not given & {"--max_epochs", "--epochs"}:
-        args.max_epochs = None  # the recipe's epochs do not cut short the steps asked for
+    if vars(args).get("max_steps"):  # the recipe's epochs do not cut short the steps asked for
+        parser.set_defaults(max_epochs=None)
+        args = parser.parse_args(argv)
     return args
 
 
@@ -108,8 +93,6 @@ def read_own_run(path: Path, train: ModuleType) -> RunRecord:
     except UsageError as error:
         raise UsageError(f"{path / CONFIG}: {error}") from error
     for name, value in values.items():
-        if name == "batch_size" and isinstance(value, list):
-            value = value[0]  # earlier versions recorded a list of batch sizes
         if plain(parsed[name]) != value:
             raise UsageError(f"{path / CONFIG}: --{name} cannot have been {value!r}")
     return run
@@ -256,9 +239,7 @@ def add_cifar10_flags(add: Callable[..., None]) -> None:
         "image: 1 itself, 2 with its mirror image, 18 and 50 both, shifted over a 3x3 or 5x5 grid")
 
 
-def add_optimiser_flags(
-    add: Callable[..., None], *, hidden_weights: str = ""
-) -> None:
+def add_optimiser_flags(add: Callable[..., None], *, hidden_weights: str = "") -> None:
     """The optimiser and its settings; muon among them where hidden weights are named."""
     optimizers, more = OPTIMIZERS, ""
     if hidden_weights:

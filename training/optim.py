@@ -44,7 +44,7 @@ def make_optimizer(
     if name == "rmsprop":
         return RMSprop(parameters, momentum=momentum, **common)
     if name == "muon":
-        return Muon(parameters, hidden_weights, momentum=momentum, fused=True, **common)
+        return Muon(parameters, hidden_weights, momentum=momentum, **common)
     raise ValueError(f"unknown optimiser {name!r}")
 
 
@@ -147,7 +147,6 @@ class Muon(torch.optim.AdamW):
         *,
         momentum: float,
         weight_decay: float,
-        fused: bool = True,
     ):
         hidden = list(hidden_weights)
         others = [p for p in parameters if all(p is not each for each in hidden)]
@@ -156,7 +155,7 @@ class Muon(torch.optim.AdamW):
             {"params": others, "lr_share": ADAMW_SHARE},
         ]
         groups = [group | {"lr": lr * group["lr_share"]} for group in groups if group["params"]]
-        super().__init__(groups, weight_decay=weight_decay, fused=fused)
+        super().__init__(groups, weight_decay=weight_decay, fused=True)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:

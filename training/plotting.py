@@ -109,21 +109,6 @@ def column(runs: Sequence[RunRecord], name: str) -> np.ndarray:
     return np.stack([run.history[name][:length] for run in runs])
 
 
-def mark_best(axes: Axes, run: RunRecord, name: str, colour: str, *, size: float = 5) -> None:
-    """A dot on the history column `name` at the evaluation whose weights were kept."""
-    at = run.history["step"] == run.result["best_step"]
-    axes.plot(
-        run.history["epoch"][at],
-        run.history[name][at],
-        "o",
-        color=colour,
-        markersize=size,
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        zorder=5,
-    )
-
-
 def draw_run(
     panels: dict[str, Axes],
     run: RunRecord,
@@ -132,30 +117,30 @@ def draw_run(
     labels: dict[str, str | None],
     width: float | None = None,
 ) -> None:
-    """Draw a run's train and test curves, with a dot at its best epoch.
+    """Draw a run's train and test curves, with a dot at the epoch whose weights were kept.
 
     Args:
         panels: the axes for `loss` and for `accuracy`.
         colours, labels: of the curves of `train` and `test`.
     """
+    epochs, best = run.history["epoch"], run.history["step"] == run.result["best_step"]
     for quantity, axes in panels.items():
         for split in ("train", "test"):
             axes.plot(
-                run.history["epoch"],
-                run.history[f"{split}_{quantity}"],
-                SPLIT_LINES[split],
-                color=colours[split],
-                linewidth=width,
-                label=labels[split],
-            )
-        mark_best(axes, run, f"test_{quantity}", colours["test"])
+                epochs, run.history[f"{split}_{quantity}"], SPLIT_LINES[split],
+                color=colours[split], linewidth=width, label=labels[split],
+            )  # fmt: skip
+        axes.plot(
+            epochs[best], run.history[f"test_{quantity}"][best], "o", color=colours["test"],
+            markersize=5, markeredgecolor="white", markeredgewidth=0.5, zorder=5,
+        )  # fmt: skip
 
 
 def draw_curves(runs: Sequence[RunRecord]) -> Figure:
     """Loss and accuracy against epochs, train dashed and test solid, a colour a run."""
     figure, ((loss, accuracy),) = new_figure(1, 2)
-    for run, colour, label in zip(runs, _colours(len(runs)), _labels(runs), strict=True):
-        colours = dict.fromkeys(("train", "test"), colour)
+    for i, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
+        colours = dict.fromkeys(("train", "test"), COLOURS[i % len(COLOURS)])
         labels = {split: f"{label} {split}".strip() for split in colours}
         draw_run({"loss": loss, "accuracy": accuracy}, run, colours=colours, labels=labels)
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
@@ -176,7 +161,3 @@ def _labels(runs: Sequence[RunRecord]) -> list[str]:
         for r in runs
     ]
     return labels if len(set(labels)) == len(runs) else [r.path.name for r in runs]
-
-
-def _colours(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]

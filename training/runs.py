@@ -59,10 +59,13 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock: int | None = None
+        self._handle: int | None = None  # of the locked folder
 
-    def check(self, *, resume: bool, overwrite: bool) -> None:
+    def check(self, *, resume: bool, overwrite: bool) -> "Config | None":
         """Refuse a folder that a run must not write to; change nothing.
+
+        Returns:
+            The flags of the run to resume, if there is one.
 
         Raises:
             UsageError: it holds a run and neither resume nor overwrite was asked for, or holds
@@ -74,9 +77,13 @@ class RunFolder:
         nearest = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise UsageError(f"--run_dir: {path} cannot be written")
-        if nearest == path:
-            _unlock(_lock(path))
-            self._check_contents(resume=resume, overwrite=overwrite)
+        if nearest != path:
+            return None
+        self._lock()
+        self.close()
+        self._check_contents(resume=resume, overwrite=overwrite)
+        config = path / CONFIG
+        return read_config(config) if resume and config.is_file() else None
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
         """Make the folder, or empty it of an earlier run, and lock it.
@@ -87,7 +94,7 @@ class RunFolder:
         path = self.path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(path)
+            self._lock()
             self._check_contents(resume=resume, overwrite=overwrite)
             for file in path.iterdir():
                 figure = file.suffix in (".png", ".pdf", ".gif")
@@ -110,13 +117,26 @@ class RunFolder:
 
     def close(self) -> None:
         """Unlock the folder."""
-        _unlock(self._lock)
-        self._lock = None
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
-    def config(self) -> "Config | None":
-        """The flags of the run that the folder holds, if it holds one."""
-        path = self.path / CONFIG
-        return read_config(path) if os.path.isfile(path) else None
+    def _lock(self) -> None:
+        """Lock the folder until `close`, or until this process ends.
+
+        Raises:
+            UsageError: another process has locked it.
+        """
+        if fcntl is None:
+            return
+        self._handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise UsageError(f"--run_dir: another process is training in {self.path}") from error
+        except OSError:
+            pass  # a file system without locks
 
     def write_config(self, config: dict) -> None:
         """Write all flags of the run."""
@@ -140,30 +160,6 @@ class RunFolder:
         """The result, if the run has ended; a UsageError if it is broken."""
         path = self.path / RESULT
         return _read_result(path) if path.is_file() else None
-
-
-def _lock(folder: Path) -> int | None:
-    """Lock a folder for this process, which unlocks it when it ends, at the latest.
-
-    Raises:
-        UsageError: another process has locked it.
-    """
-    if fcntl is None:
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UsageError(f"--run_dir: another process is training in {folder}") from error
-    except OSError:
-        pass  # a file system without locks
-    return handle
-
-
-def _unlock(handle: int | None) -> None:
-    if handle is not None:
-        os.close(handle)
 
 
 def _cell(value: float | int | None) -> str:
@@ -213,7 +209,9 @@ def read_run(path: str | Path) -> RunRecord:
 
 
 def read_config(path: Path) -> Config:
-    """The flags of a run. Recipe `report` of earlier versions is called `original` now.
+    """The flags of a run.
+
+    Earlier versions called the recipe `original` `report`, and recorded a list of batch sizes.
 
     Raises:
         UsageError: the file is missing or broken.
@@ -221,6 +219,8 @@ def read_config(path: Path) -> Config:
     config = Config(path, read_json(path))
     if config.get("recipe") == "report":
         config["recipe"] = "original"
+    if isinstance(config.get("batch_size"), list) and len(config["batch_size"]) == 1:
+        (config["batch_size"],) = config["batch_size"]
     return config
 
 

@@ -128,9 +128,8 @@ class TorchModel:
         x, y = (tensor[self.group.rank :: self.group.size] for tensor in self.splits[split])
         net = self.evaluated_net.eval()
         loss, correct = 0.0, 0
-        for x_chunk, y_chunk in zip(
-            x.split(self.evaluation_chunk), y.split(self.evaluation_chunk), strict=True
-        ):
+        chunks = (tensor.split(self.evaluation_chunk) for tensor in (x, y))
+        for x_chunk, y_chunk in zip(*chunks, strict=True):
             log_p = self._log_probabilities(net, x_chunk, final)
             loss += F.nll_loss(log_p, y_chunk, reduction="sum").item()
             correct += int((log_p.argmax(1) == y_chunk).sum())
@@ -165,8 +164,10 @@ class TorchModel:
     def state_dict(self) -> dict:
         """Net, average, optimiser, and the random generators of every process."""
         generators = {"cpu": torch.get_rng_state()}
-        if self.device.type != "cpu":
-            generators[self.device.type] = _generator_state(self.device)
+        if self.device.type == "cuda":  # of this very GPU, from whose generator dropout draws
+            generators["cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            generators["mps"] = torch.mps.get_rng_state()
         state = {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -186,17 +187,7 @@ class TorchModel:
             self.average.load_state_dict(state["average"])
         generators = state["generators"][self.group.rank % len(state["generators"])]
         torch.set_rng_state(generators["cpu"])
-        if self.device.type in generators and self.device.type != "cpu":
-            _set_generator_state(self.device, generators[self.device.type])
-
-
-def _generator_state(device: torch.device) -> torch.Tensor:
-    """The state of this very GPU's default generator, from which dropout draws."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.mps.get_rng_state()
-
-
-def _set_generator_state(device: torch.device, state: torch.Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.mps.set_rng_state(state)
+        if self.device.type == "cuda" and "cuda" in generators:
+            torch.cuda.set_rng_state(generators["cuda"], self.device)
+        elif self.device.type == "mps" and "mps" in generators:
+            torch.mps.set_rng_state(generators["mps"])

@@ -11,14 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from data import SPLITS
 from training import DivergedError, Interrupted, UsageError
-from training.distributed import SINGLE_PROCESS, DeferredSignals, ProcessGroup
+from training.distributed import SINGLE_PROCESS, ProcessGroup, deferred_signals
 from training.runs import RunFolder, load_checkpoint, save_checkpoint
 
 LENGTH_FLAGS = ("max_epochs", "max_steps", "train_steps")
@@ -86,36 +85,6 @@ def learning_rate_at(step: int, total: int, base: float, schedule: str) -> float
     return base * 0.5 * (1 + math.cos(math.pi * done))
 
 
-@dataclass
-class EarlyStopping:
-    """Counts evaluations since the validation loss was last the lowest.
-
-    Attributes:
-        patience: evaluations without a new best after which to stop; 0 never stops.
-        best_loss: lowest validation loss so far.
-        best_step: step at which it was measured.
-        waited: evaluations since then.
-    """
-
-    patience: int
-    best_loss: float = math.inf
-    best_step: int = 0
-    waited: int = 0
-
-    def update(self, val_loss: float, step: int) -> bool:
-        """Record one evaluation; True if it is the best so far."""
-        if val_loss < self.best_loss:
-            self.best_loss, self.best_step, self.waited = val_loss, step, 0
-            return True
-        self.waited += 1
-        return False
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether patience has run out."""
-        return 0 < self.patience <= self.waited
-
-
 class Trainer:
     """One training run. Under torchrun every process runs it; only the main process writes.
 
@@ -131,6 +100,8 @@ class Trainer:
     Attributes:
         step: weight updates so far.
         history: one row of numbers for each evaluation so far.
+        best: index of the row with the lowest validation loss, of equal ones the first.
+        best_weights: those at that evaluation.
         result: as it is written to result.json; None before the end.
     """
 
@@ -150,10 +121,8 @@ class Trainer:
         self.checkpoint = folder.path / model.checkpoint_name
         self.step = 0
         self.history: list[dict] = []
+        self.best, self.best_weights = 0, model.weights()
         self.result: dict | None = None
-        self.stopping = EarlyStopping(args.patience)
-        self.best_weights = model.weights()
-        self._started, self._seconds_before = time.perf_counter(), 0.0
 
     def fit(self) -> dict:
         """Train to the end and return the result, as it is written to result.json.
@@ -162,10 +131,10 @@ class Trainer:
             DivergedError: the loss or a weight is no longer finite; the best weights are kept.
             Interrupted: on Ctrl-C or SIGTERM, after saving a checkpoint.
         """
-        self.restore()
         self._started = time.perf_counter()
-        next_save = self._started + self.args.checkpoint_seconds
-        with self._progress_bar() as bar, DeferredSignals(self.group.size) as signals:
+        self.restore()
+        next_save = time.perf_counter() + self.args.checkpoint_seconds
+        with self._progress_bar() as bar, deferred_signals(self.group.size) as signals:
             try:
                 if not self.history:
                     self._record_evaluation(bar)
@@ -184,14 +153,12 @@ class Trainer:
                             next_evaluation = self._next_evaluation()
                             if self._reason_to_stop():
                                 break
-                        if self.group.any(
-                            bool(signals.received) or time.perf_counter() > next_save
-                        ):
+                        if self.group.any(signals or time.perf_counter() > next_save):
                             self._check_weights()
                             self._save()
                             next_save = time.perf_counter() + self.args.checkpoint_seconds
-                            if self.group.any(bool(signals.received)):
-                                raise Interrupted(signals.received or signal.SIGTERM)
+                            if self.group.any(signals):
+                                raise Interrupted(signals[-1] if signals else signal.SIGTERM)
             except DivergedError:
                 self._finish("diverged")
                 raise
@@ -200,7 +167,7 @@ class Trainer:
     @property
     def seconds(self) -> float:
         """Seconds of training so far, those before a resumption included."""
-        return self._seconds_before + time.perf_counter() - self._started
+        return time.perf_counter() - self._started
 
     def _progress_bar(self) -> tqdm:
         visible = self.group.is_main and sys.stderr is not None and sys.stderr.isatty()
@@ -216,7 +183,8 @@ class Trainer:
         return min(due, self.total_steps)
 
     def _reason_to_stop(self) -> str | None:
-        if self.stopping.exhausted:
+        waited = len(self.history) - 1 - self.best
+        if 0 < self.args.patience <= waited:
             return "early_stopping"
         target = vars(self.args).get("target_accuracy")
         if target and self.history[-1]["val_accuracy"] >= target:
@@ -225,7 +193,7 @@ class Trainer:
 
     def _record_evaluation(self, bar: tqdm) -> None:
         """Add a row to the history and, if it is the best on validation, keep the weights."""
-        row: dict = {"step": self.step, "epoch": self._epoch(self.step)}
+        row: dict = {"step": self.step, "epoch": self._epoch()}
         for split in SPLITS:
             row[f"{split}_loss"], row[f"{split}_accuracy"] = self.evaluate(split)
         row |= {"learning_rate": float(self.model.learning_rate), "seconds": self.seconds}
@@ -235,8 +203,8 @@ class Trainer:
                 f"diverged: the loss is {row['train_loss']} on training and {row['val_loss']} on "
                 f"validation samples at step {self.step}; {ADVICE}"
             )
-        if self.stopping.update(row["val_loss"], self.step):
-            self.best_weights = self.model.weights()
+        if row["val_loss"] < self.history[self.best]["val_loss"]:
+            self.best, self.best_weights = len(self.history) - 1, self.model.weights()
         progress = {name: f"{row[name]:.4f}" for name in ("val_loss", "val_accuracy")}
         bar.set_postfix(progress, refresh=False)
         bar.update(self.step - bar.n)
@@ -247,18 +215,13 @@ class Trainer:
                 f"diverged: a weight is no longer a finite number at step {self.step}; {ADVICE}"
             )
 
-    def _epoch(self, step: int) -> float:
-        epoch, done = self.batches.position(step)
+    def _epoch(self) -> float:
+        epoch, done = self.batches.position(self.step)
         first = self.batches.steps_in(epoch)
         return round(epoch + done / (self.batches.steps_in(epoch + 1) - first), 4)
 
     def _save(self) -> None:
-        progress = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "stopping": asdict(self.stopping),
-            "history": self.history,
-        }
+        progress = {"step": self.step, "seconds": self.seconds, "history": self.history}
         state = {
             "model": self.model.state_dict(),
             "best": self.best_weights,
@@ -285,8 +248,9 @@ class Trainer:
             self.best_weights = state["best"]
             progress = json.loads(state["progress"])
             self.step, self.history = progress["step"], progress["history"]
-            self.stopping = EarlyStopping(**progress["stopping"] | {"patience": self.args.patience})
-            self._seconds_before = progress["seconds"]
+            losses = [row["val_loss"] for row in self.history]
+            self.best = losses.index(min(losses))
+            self._started -= progress["seconds"]
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise UsageError(f"{self.checkpoint}: not a checkpoint of this run") from error
 
@@ -294,6 +258,7 @@ class Trainer:
         """Save, evaluate the best weights, and write the result."""
         self._save()
         self.model.load_weights(self.best_weights)
+        best = self.history[self.best]
         test_loss, test_accuracy = self.evaluate("test", final=True)
         val_loss, val_accuracy = self.evaluate("val", final=True)
         self.result = {
@@ -301,9 +266,9 @@ class Trainer:
             "test_loss": test_loss,
             "val_accuracy": val_accuracy,
             "val_loss": val_loss,
-            "best_epoch": self._epoch(self.stopping.best_step),
-            "best_step": self.stopping.best_step,
-            "epochs": self._epoch(self.step),
+            "best_epoch": best["epoch"],
+            "best_step": best["step"],
+            "epochs": self._epoch(),
             "steps": self.step,
             "seconds": round(self.seconds, 3),
             "seed": self.args.seed,
@@ -321,12 +286,9 @@ def training_length(args: argparse.Namespace, batches: Batches) -> tuple[str, in
     Raises:
         UsageError: no flag gives a length.
     """
-    given = {flag: vars(args).get(flag) for flag in LENGTH_FLAGS}
-    steps = {
-        flag: batches.steps_in(value) if flag == "max_epochs" else value
-        for flag, value in given.items()
-        if value
-    }
+    steps = {flag: value for flag in LENGTH_FLAGS if (value := vars(args).get(flag))}
+    if "max_epochs" in steps:
+        steps["max_epochs"] = batches.steps_in(steps["max_epochs"])
     if not steps:
         raise UsageError("--max_epochs or --max_steps must say how long to train")
     limit = min(steps, key=steps.get)

@@ -12,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +23,7 @@ from training.cli import ROOT, markdown_table, run_cli, train_in_process
 from training.flags import Parser, folder, number
 from training.runs import RunRecord, read_run, write_atomically
 
-
-@dataclass(frozen=True)
-class Trial:
-    """One combination of the grid, and its runs, one a seed."""
-
-    values: tuple[str, ...]
-    runs: list[RunRecord]
-
-    def mean(self, name: str) -> float:
-        """Of a number in result.json, over the seeds."""
-        return float(np.mean([run.result[name] for run in self.runs]))
+Trial = tuple[tuple[str, ...], list[RunRecord]]  # values of the flags; the runs, one a seed
 
 
 def combinations(grid: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -56,13 +45,16 @@ def table(flags: Sequence[str], trials: Sequence[Trial]) -> str:
     """A row a combination, the lowest validation loss first; means over the seeds."""
     head = (*flags, "validation loss", "validation accuracy", "min", "max", "epochs", "s a run")
     rows = []
-    for trial in sorted(trials, key=lambda trial: trial.mean("val_loss")):
-        accuracies = [run.result["val_accuracy"] for run in trial.runs]
-        cells = [f"{trial.mean('val_loss'):.4g}", f"{trial.mean('val_accuracy'):.4f}"]
-        cells += [f"{end(accuracies):.4f}" for end in (min, max)]
-        cells += [f"{trial.mean('epochs'):.0f}", f"{trial.mean('seconds'):.0f}"]
-        rows.append((*trial.values, *cells))
-    return markdown_table(head, rows) + "\n"
+    for values, runs in trials:
+        loss, accuracy, epochs, seconds = (
+            [run.result[name] for run in runs]
+            for name in ("val_loss", "val_accuracy", "epochs", "seconds")
+        )
+        cells = [f"{np.mean(loss):.4g}", f"{np.mean(accuracy):.4f}", f"{min(accuracy):.4f}"]
+        cells += [f"{max(accuracy):.4f}", f"{np.mean(epochs):.0f}", f"{np.mean(seconds):.0f}"]
+        rows.append((np.mean(loss), [*values, *cells]))
+    rows.sort(key=lambda row: row[0])
+    return markdown_table(head, [cells for _, cells in rows]) + "\n"
 
 
 # fmt: off
@@ -106,7 +98,7 @@ def main() -> int:
     pairs = list(itertools.product(values, args.seeds))
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = dict(zip(pairs, pool.map(run, *zip(*pairs, strict=True)), strict=True))
-    trials = [Trial(each, [runs[each, seed] for seed in args.seeds]) for each in values]
+    trials = [(each, [runs[each, seed] for seed in args.seeds]) for each in values]
     text = table(flags, trials)
     print(text, end="")
     if args.out:
