@@ -4,9 +4,9 @@ Everything works on whole batches, on the device that holds them.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,14 +165,6 @@ def _along_both_axes(images: Tensor, matrix: Tensor) -> Tensor:
     return images
 
 
-class ImagePipeline(NamedTuple):
-    """The preprocessing, the training batches, and the test-time augmentation, if any."""
-
-    prepare: Callable[[Tensor], Tensor]
-    batches: ImageBatches
-    views: Callable[[Tensor], Iterable[Tensor]] | None
-
-
 def image_pipeline(
     images: Tensor,
     labels: Tensor,
@@ -184,14 +176,18 @@ def image_pipeline(
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
     **batch_options: Any,
-) -> ImagePipeline:
-    """Assemble the pipeline for training images, uint8 (N, 3, 32, 32), on their device.
+) -> tuple[Callable[[Tensor], Tensor], ImageBatches, Callable[[Tensor], Iterator[Tensor]] | None]:
+    """What a run on images consists of, besides its net.
 
     Args:
+        images: of the training set, uint8 (N, 3, 32, 32).
         labels, batch_size, seed, batch_options: as `ImageBatches` takes them.
         n_views: views of a test image, see `view_images`.
         whiten: whiten after normalisation, by statistics of the training images.
         dtype, memory_format: of the prepared images.
+
+    Returns:
+        The preprocessing, the training batches, and the test-time augmentation or None.
     """
     normalise = Normaliser(images.device, dtype)
     if whiten:
@@ -202,7 +198,7 @@ def image_pipeline(
 
     batches = ImageBatches(images, labels, batch_size, seed, prepare=prepare, **batch_options)
     views = partial(view_images, n_views=n_views) if n_views > 1 else None
-    return ImagePipeline(prepare, batches, views)
+    return prepare, batches, views
 
 
 @torch.no_grad()
@@ -217,9 +213,9 @@ def class_probabilities(net: nn.Module, images: np.ndarray, n_views: int = 1) ->
     device = next(net.parameters()).device
     normalise = Normaliser(device)
     net.eval()
-    chunks = []
+    probabilities = []
     for chunk in torch.from_numpy(images).split(CHUNK):
-        each = view_images(chunk.to(device), n_views)
-        views = [net(normalise(view)).softmax(1) for view in each]
-        chunks.append(torch.stack(views).mean(0).cpu())
-    return torch.cat(chunks).numpy()
+        views = view_images(chunk.to(device), n_views)
+        of_views = torch.stack([net(normalise(view)).softmax(1) for view in views])
+        probabilities.append(of_views.mean(0).cpu())
+    return torch.cat(probabilities).numpy()

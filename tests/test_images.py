@@ -162,9 +162,9 @@ def test_whitening_is_a_symmetric_map_of_the_pixels():
 
 def test_pipeline_whitens_by_at_least_a_thousand_training_images():
     x = photographs(1200)
-    prepare = images.image_pipeline(
+    prepare, *_ = images.image_pipeline(
         x, torch.zeros(len(x)), 8, seed=0, augment=False, whiten=True
-    ).prepare
+    )
     expected = Whitener(Normaliser(CPU), x)
     torch.testing.assert_close(prepare(x[:5]), expected(x[:5]))
 
@@ -181,9 +181,10 @@ def test_pipeline_prepares_batches_and_views():
     torch.testing.assert_close(prepare(x[labels]), expected)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert len(list(views(x))) == 18
-    assert len(list(images.image_pipeline(x, y, 20, seed=0, n_views=2).views(x))) == 2
-    assert images.image_pipeline(x, y, 20, seed=0, n_views=1).views is None
-    assert images.image_pipeline(x, y, 20, seed=0).views is None
+    *_, two_views = images.image_pipeline(x, y, 20, seed=0, n_views=2)
+    assert len(list(two_views(x))) == 2
+    assert images.image_pipeline(x, y, 20, seed=0, n_views=1)[2] is None
+    assert images.image_pipeline(x, y, 20, seed=0)[2] is None
 
 
 def test_class_probabilities_are_the_mean_over_views_of_a_net_in_evaluation_mode():
