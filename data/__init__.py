@@ -16,7 +16,7 @@ CLASS_NAMES = (  # of CIFAR-10
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 TOY_VALIDATION_SHARE = 0.2  # of all samples; the test share is the same
-MAX_TRAIN_EVALUATED = 5000  # training samples, not augmented: as many as CIFAR-10's validation set
+MAX_TRAIN_EVALUATED = 5000  # training samples, as many as CIFAR-10's validation set has
 CIFAR10_VALIDATION_SHARE = 0.1  # of the training set: 5,000 of 50,000
 
 
@@ -52,14 +52,15 @@ class Dataset:
         return getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
 
     def evaluated(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """What a net is evaluated on, by split: at most the first 5,000 of the training samples."""
+        """What a net is evaluated on, by split; of the training samples at most the first 5,000."""
         splits = {name: self.split(name) for name in SPLITS}
         splits["train"] = tuple(array[:MAX_TRAIN_EVALUATED] for array in splits["train"])
         return splits
 
     def validated_on_test(self) -> "Dataset":
-        """All other samples train; the test samples are also those of validation."""
-        x, y = (np.concatenate([getattr(self, f"{a}_{s}") for s in SPLITS[:2]]) for a in "xy")
+        """The test samples also validate; the validation samples join those for training."""
+        x = np.concatenate([self.x_train, self.x_val])
+        y = np.concatenate([self.y_train, self.y_val])
         return replace(self, x_train=x, y_train=y, x_val=self.x_test, y_val=self.y_test)
 
     def head(self, n: int) -> "Dataset":
@@ -103,13 +104,7 @@ def load_dataset(
         return _cifar10(seed, n_samples, data_dir, cifar10_url)
     from data import toy  # here, as below: each data set imports no more than it needs
 
-    points, labels = toy.make_toy(
-        name,
-        seed=seed,
-        n_samples=toy.DEFAULT_SAMPLES if n_samples is None else n_samples,
-        noise=toy.DEFAULT_NOISE[name] if noise is None else noise,
-        factor=factor,
-    )
+    points, labels = toy.make_toy(name, seed=seed, n_samples=n_samples, noise=noise, factor=factor)
     held_out = int(len(points) * TOY_VALIDATION_SHARE)
     bounds = [len(points) - 2 * held_out, len(points) - held_out]
     x, y = np.split(points, bounds), np.split(labels, bounds)

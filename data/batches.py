@@ -15,8 +15,8 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
-class _Batches:
-    """How many batches an epoch has.
+class EpochBatches:
+    """Counts the steps of epochs of n_samples samples each.
 
     Raises:
         DataError: the batch size is not in 1..n_samples.
@@ -38,7 +38,7 @@ class _Batches:
         return epochs * self.steps_per_epoch
 
 
-class ArrayBatches(_Batches):
+class ArrayBatches(EpochBatches):
     """Batches of NumPy arrays or tensors that need no further work.
 
     Each epoch is shuffled at once, so that a step costs two slices.
@@ -56,7 +56,7 @@ class ArrayBatches(_Batches):
             yield x[start : start + size], y[start : start + size]
 
 
-class ImageBatches(_Batches):
+class ImageBatches(EpochBatches):
     """Batches of images, augmented and preprocessed step by step on their device.
 
     Args:
@@ -89,8 +89,7 @@ class ImageBatches(_Batches):
     ):
         super().__init__(len(images), batch_size, seed)
         self._images, self._labels = images, labels
-        self._prepare = prepare
-        self._augment, self._cutout = augment, cutout
+        self._prepare, self._augment, self._cutout = prepare, augment, cutout
         sizes = image_sizes or images.shape[-1:]
         self._image_sizes = [(max_epochs * i // len(sizes), s) for i, s in enumerate(sizes)]
         self._rank, self._world_size = rank, world_size
@@ -114,7 +113,7 @@ class ImageBatches(_Batches):
         # Drawn for the whole epoch: one copy to the device, and every process draws the same.
         order = torch.from_numpy(epoch_order(n, self.seed, epoch)).to(device)
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
-        draws = [draw.to(device) for draw in pixels.draw_crop_flip(n, pixels.PADDING, generator)]
+        draws = [draw.to(device) for draw in pixels.draw_crop_flip(n, generator)]
         if self._cutout:
             side = self._images.shape[-1]
             holes = [draw.to(device) for draw in pixels.draw_cutout(n, side, generator)]
@@ -124,15 +123,12 @@ class ImageBatches(_Batches):
             chosen = order[share]
             images = self._images.index_select(0, chosen)
             if self._augment:
-                images = pixels.crop_flip(images, *(d[share] for d in draws), pixels.PADDING)
+                images = pixels.crop_flip(images, *(d[share] for d in draws))
             if self._cutout:
                 images = pixels.cutout(images, *(d[share] for d in holes), self._cutout)
-            images = pixels.resize(self._prepare(images), image_size)
-            if self._world_size == 1:
-                yield images, self._labels[chosen]
-            else:
-                weight = len(chosen) * self._world_size / (end - start)
-                yield images, self._labels[chosen], weight
+            batch = pixels.resize(self._prepare(images), image_size), self._labels[chosen]
+            weight = len(chosen) * self._world_size / (end - start)
+            yield batch if self._world_size == 1 else (*batch, weight)
 
 
 def mix(*numbers: int) -> int:

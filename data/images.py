@@ -4,9 +4,9 @@ Everything works on whole batches, on the device that holds them.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from data.batches import ImageBatches
 # original gives them; the latter are means over the images of each one's own standard deviation.
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
-PADDING = 4  # pixels around an image that a random crop may reach into
+PADDING = 4  # black pixels added on each side, into which a random crop may reach
 GREY = 121  # about the mean of all training pixels
 DAMPING = 0.1  # added to every deviation, so that faint frequencies do not become noise
 WHITENING_SAMPLES = 10_000  # training images that the statistics are taken from
@@ -27,30 +27,28 @@ VIEW_OFFSETS = {2: (4,), 18: (2, 4, 6), 50: (0, 2, 4, 6, 8)}  # rows and columns
 CHUNK = 250  # images evaluated at once: bounds the memory
 
 
-def draw_crop_flip(n: int, padding: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Draw row and column offsets, uniform on 0..2*padding, and fair flips, each of shape (n,).
+def draw_crop_flip(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw row and column offsets, uniform on 0..2*PADDING, and fair flips, each of shape (n,).
 
     So `crop_flip` has the joint distribution of RandomHorizontalFlip and RandomCrop of torchvision.
     """
-    offsets = torch.randint(0, 2 * padding + 1, (2, n), generator=generator)
-    flips = torch.rand(n, generator=generator) < 0.5
-    return offsets[0], offsets[1], flips
+    rows, columns = torch.randint(0, 2 * PADDING + 1, (2, n), generator=generator)
+    return rows, columns, torch.rand(n, generator=generator) < 0.5
 
 
-def crop_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, padding: int) -> Tensor:
+def crop_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
     """Flip each image or not, pad it with black, and crop its window to the original size.
 
     Args:
         images: (N, C, H, W), any dtype.
         rows, columns: (N,) top left corner of each window in the padded image.
         flips: (N,) bool. The draws are on the images' device.
-        padding: pixels added on each side.
     """
     height, width = images.shape[-2:]
     every = torch.arange(len(images), device=images.device)
     # Choosing whole images from both versions is three times faster than torch.where on pixels.
     both = torch.cat([images, images.flip(-1)])
-    padded = F.pad(both.index_select(0, every + len(images) * flips), (padding,) * 4)
+    padded = F.pad(both.index_select(0, every + len(images) * flips), (PADDING,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # every window, as a view
     return windows[every, :, rows, columns]
 
@@ -104,14 +102,11 @@ def view_images(images: Tensor, n_views: int) -> Iterator[Tensor]:
 
 
 class Normaliser:
-    """Turns uint8 images (N, C, H, W) into floats: (pixel / 255 - mean) / std, by channel."""
+    """Turns uint8 images (N, 3, H, W) into floats: (pixel / 255 - MEAN) / STD, by channel."""
 
-    def __init__(
-        self, mean: Sequence[float], std: Sequence[float], device: torch.device, dtype=torch.float32
-    ):
-        options = {"device": device, "dtype": dtype}
-        self._shift = 255 * torch.tensor(mean, **options).view(1, -1, 1, 1)
-        self._scale = 1 / (255 * torch.tensor(std, **options).view(1, -1, 1, 1))
+    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32):
+        mean, std = torch.tensor([MEAN, STD], device=device, dtype=dtype).view(2, 1, -1, 1, 1)
+        self._shift, self._scale = 255 * mean, 1 / (255 * std)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise a batch; the result has the same shape."""
@@ -170,14 +165,6 @@ def _along_both_axes(images: Tensor, matrix: Tensor) -> Tensor:
     return images
 
 
-class ImagePipeline(NamedTuple):
-    """The preprocessing, the training batches, and the test-time augmentation, if any."""
-
-    prepare: Callable[[Tensor], Tensor]
-    batches: ImageBatches
-    views: Callable[[Tensor], Iterable[Tensor]] | None
-
-
 def image_pipeline(
     images: Tensor,
     labels: Tensor,
@@ -189,16 +176,20 @@ def image_pipeline(
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
     **batch_options: Any,
-) -> ImagePipeline:
-    """Assemble the pipeline for training images, uint8 (N, 3, 32, 32), on their device.
+) -> tuple[Callable[[Tensor], Tensor], ImageBatches, Callable[[Tensor], Iterator[Tensor]] | None]:
+    """What a run on images consists of, besides its net.
 
     Args:
+        images: of the training set, uint8 (N, 3, 32, 32).
         labels, batch_size, seed, batch_options: as `ImageBatches` takes them.
         n_views: views of a test image, see `view_images`.
         whiten: whiten after normalisation, by statistics of the training images.
         dtype, memory_format: of the prepared images.
+
+    Returns:
+        The preprocessing, the training batches, and the test-time augmentation or None.
     """
-    normalise = Normaliser(MEAN, STD, images.device, dtype)
+    normalise = Normaliser(images.device, dtype)
     if whiten:
         normalise = Whitener(normalise, images[:WHITENING_SAMPLES])
 
@@ -207,7 +198,7 @@ def image_pipeline(
 
     batches = ImageBatches(images, labels, batch_size, seed, prepare=prepare, **batch_options)
     views = partial(view_images, n_views=n_views) if n_views > 1 else None
-    return ImagePipeline(prepare, batches, views)
+    return prepare, batches, views
 
 
 @torch.no_grad()
@@ -220,11 +211,11 @@ def class_probabilities(net: nn.Module, images: np.ndarray, n_views: int = 1) ->
         n_views: views of each image to average over, see `view_images`.
     """
     device = next(net.parameters()).device
-    normalise = Normaliser(MEAN, STD, device)
+    normalise = Normaliser(device)
     net.eval()
-    chunks = []
+    probabilities = []
     for chunk in torch.from_numpy(images).split(CHUNK):
-        each = view_images(chunk.to(device), n_views)
-        views = [net(normalise(view)).softmax(1) for view in each]
-        chunks.append(torch.stack(views).mean(0).cpu())
-    return torch.cat(chunks).numpy()
+        views = view_images(chunk.to(device), n_views)
+        of_views = torch.stack([net(normalise(view)).softmax(1) for view in views])
+        probabilities.append(of_views.mean(0).cpu())
+    return torch.cat(probabilities).numpy()

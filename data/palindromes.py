@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from data.batches import mix
+from data.batches import EpochBatches, mix
 
 N_DIGITS = 10
 STEPS_PER_EPOCH = 1000  # an epoch by definition, for the stream of palindromes has no end
-BLOCK_DIGITS = 2**17  # drawn at once, for as many steps as they suffice for
+BLOCK_DIGITS = 2**17  # drawn at once: the batches of as many steps as they suffice for
 KEY_DIGITS = 18  # that fit in an integer of 64 bits
 MIN_HELD_OUT_SPACE = 10**6  # with fewer palindromes in all, training sees the held-out ones, too
 
@@ -44,7 +44,7 @@ def _keys(halves: Tensor) -> Tensor:
     return (digits * 10 ** torch.arange(digits.shape[1])).sum(1)
 
 
-class PalindromeBatches:
+class PalindromeBatches(EpochBatches):
     """Endless batches of palindromes, a function of the seed and the step alone.
 
     Args:
@@ -63,24 +63,16 @@ class PalindromeBatches:
         held_out: Tensor | None = None,
         device: torch.device | str = "cpu",
     ):
-        self.input_length, self.batch_size, self.seed = input_length, batch_size, seed
-        self._device = device
+        super().__init__(STEPS_PER_EPOCH * batch_size, batch_size, seed)
+        self.input_length, self._device = input_length, device
         self._steps_per_block = max(1, BLOCK_DIGITS // (batch_size * half_length(input_length)))
         self._held_out = None
         if held_out is not None and N_DIGITS ** half_length(input_length) >= MIN_HELD_OUT_SPACE:
             self._held_out = _keys(held_out[:, : half_length(input_length)]).unique()
 
-    def position(self, step: int) -> tuple[int, int]:
-        """The epoch of a step, and the step's number within the epoch; both from 0."""
-        return divmod(step, STEPS_PER_EPOCH)
-
-    def steps_in(self, epochs: int) -> int:
-        """Steps in the first `epochs` epochs."""
-        return epochs * STEPS_PER_EPOCH
-
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs (batch_size, T) and target digits (batch_size,), int64, of each step."""
-        step, end = epoch * STEPS_PER_EPOCH + first_step, (epoch + 1) * STEPS_PER_EPOCH
+        step, end = self.steps_in(epoch) + first_step, self.steps_in(epoch + 1)
         while step < end:
             block, skip = divmod(step, self._steps_per_block)
             x, y = (each.to(self._device) for each in self._block(block))

@@ -8,19 +8,14 @@ import numpy as np
 from data import DataError
 
 DEFAULT_NOISE = {"moons": 0.2, "circles": 0.1}
-CIRCLES_FACTOR = 0.5  # radius of the inner circle, that of the outer being 1
+DEFAULT_FACTOR = 0.5  # of circles
 DEFAULT_SAMPLES = 5000
-MINIMUM_SAMPLES = 10
 
 
 def make_toy(
-    name: str, *, seed: int, n_samples: int, noise: float, factor: float | None = None
+    name: str, *, seed: int, n_samples: int | None, noise: float | None, factor: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a toy set with scikit-learn.
-
-    Args:
-        noise: standard deviation of the Gaussian noise.
-        factor: circles: radius of the inner circle, that of the outer being 1 (default 0.5).
+    """Draw a toy set with scikit-learn; the arguments are those of `load_dataset`.
 
     Returns:
         points, float64 of shape (n_samples, 2), and labels, int64 of shape (n_samples,), shuffled.
@@ -29,7 +24,9 @@ def make_toy(
         DataError: fewer than 10 samples, a noise that is negative or not finite, a factor that is
             not between 0 and 1, or a factor for moons.
     """
-    if n_samples < MINIMUM_SAMPLES:
+    n_samples = DEFAULT_SAMPLES if n_samples is None else n_samples
+    noise = DEFAULT_NOISE[name] if noise is None else noise
+    if n_samples < 10:
         raise DataError(f"--n_samples: {n_samples} is too few, {name} needs 10 or more")
     if not 0 <= noise < np.inf:
         raise DataError(f"--noise: {noise} must be a finite number, 0 or more")
@@ -48,7 +45,7 @@ def _generate(
 
     if name == "moons":
         return make_moons(n_samples, **options)
-    factor = CIRCLES_FACTOR if factor is None else factor
+    factor = DEFAULT_FACTOR if factor is None else factor
     return make_circles(n_samples, factor=factor, **options)
 
 
@@ -56,10 +53,11 @@ def _generate(
 def bayes_accuracy(name: str, noise: float, *, factor: float | None = None) -> float:
     """The Bayes accuracy by numerical integration, to four decimals.
 
-    It is that of the classifier which uses the true class densities (Bayes decision rule, Bishop,
-    Pattern Recognition and Machine Learning, 1.5.1): half the integral of the larger of the two. A
-    class is a curve plus Gaussian noise, so its density is a mean over the curve of
-    exp(-(x - c_x)^2 / (2 noise^2)) times the same in y: on a grid, a product of two matrices.
+    No classifier does better than the one that chooses the class of the higher density (Bishop,
+    Pattern Recognition and Machine Learning, 1.5.1). Its accuracy is half the integral of the
+    larger of the two densities. A class is a curve plus Gaussian noise, so its density is a mean
+    over the points c of the curve of exp(-(x - c_x)^2 / (2 noise^2)) times the same in y: on a
+    grid, a product of two matrices.
 
     Raises:
         ValueError: the noise is not 0, and too small for the grid.

@@ -7,6 +7,7 @@ Training uses the gradient of softmax and cross-entropy fused into one formula; 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -75,10 +76,7 @@ class MLP:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Map inputs (N, n_inputs), or (N, ...) to be flattened, to logits (N, n_classes)."""
-        if x.ndim > 2:
-            x = x.reshape(len(x), -1)
-        if x.dtype != self.dtype:
-            x = x.astype(self.dtype)
+        x = x.reshape(len(x), -1).astype(self.dtype, copy=False)
         for layer in self.layers:
             x = layer.forward(x)
         return x
@@ -173,7 +171,10 @@ class SGD:
             start = stop
 
     def _is_pooled(self) -> bool:
-        """Whether nobody has replaced an array of a layer by another since."""
+        """Whether every layer still writes into these two arrays.
+
+        `grads["weight"] = ...` in a layer makes a new array, and is as right as writing into one.
+        """
         return all(
             value.base is self._values and linear.grads[name].base is self._gradients
             for linear in self.linears
@@ -185,7 +186,7 @@ class NumpyModel:
     """An MLP, its optimiser and the data splits it is evaluated on, for the trainer.
 
     Args:
-        splits: x and y arrays of `train`, `val` and `test`.
+        splits: x and y of `train`, `val` and `test`: arrays, or for images x a CPU tensor.
         prepare: turns stored samples into inputs of the net (for images: normalises them).
         views: test-time augmentation: the versions of stored samples over which a final evaluation
             averages the probabilities; None: the samples alone.
@@ -197,13 +198,13 @@ class NumpyModel:
         self,
         net: MLP,
         optimizer: SGD,
-        splits: dict[str, tuple[np.ndarray, np.ndarray]],
+        splits: dict[str, tuple[Any, np.ndarray]],
         *,
-        prepare: Callable[[np.ndarray], np.ndarray] = lambda x: x,
-        views: Callable[[np.ndarray], Iterable[np.ndarray]] | None = None,
+        prepare: Callable[[Any], Any] = lambda x: x,
+        views: Callable[[Any], Iterable] | None = None,
     ):
-        self.net, self.optimizer, self.splits, self.prepare = net, optimizer, splits, prepare
-        self.views = views
+        self.net, self.optimizer, self.splits = net, optimizer, splits
+        self.prepare, self.views = prepare, views
         self.n_parameters = net.n_parameters
         self._one_hot = np.eye(net.n_classes, dtype=net.dtype)
 
@@ -233,9 +234,9 @@ class NumpyModel:
             correct += int((log_p.argmax(axis=1) == labels).sum())
         return loss / len(x), correct / len(x)
 
-    def _log_probabilities(self, x: np.ndarray, final: bool) -> np.ndarray:
+    def _log_probabilities(self, x: Any, final: bool) -> np.ndarray:
         views = self.views(x) if final and self.views else (x,)
-        log_p = [log_softmax(self.net.forward(self.prepare(view))) for view in views]
+        log_p = [log_softmax(self.net.forward(np.asarray(self.prepare(view)))) for view in views]
         return np.logaddexp.reduce(log_p) - np.log(len(log_p))
 
     def is_finite(self) -> bool:

@@ -40,11 +40,17 @@ class MLP(nn.Module):
     ):
         super().__init__()
         sizes = [n_inputs, *n_hidden]
-        self.hidden = nn.ModuleList(
-            _hidden_layer(n_in, n_out, dropout, batch_norm, activation, neg_slope)
-            for n_in, n_out in pairwise(sizes)
-        )
-        self.skips = [skip and a == b for a, b in pairwise(sizes)]
+        slope = (neg_slope,) if activation == "leaky_relu" else ()
+        self.hidden = nn.ModuleList()
+        for n_in, n_out in pairwise(sizes):
+            layer = nn.Sequential(nn.Linear(n_in, n_out))
+            if batch_norm:
+                layer.append(nn.BatchNorm1d(n_out))
+            layer.append(ACTIVATIONS[activation](*slope))
+            if dropout:
+                layer.append(nn.Dropout(dropout))
+            self.hidden.append(layer)
+        self.skips = [skip and n_in == n_out for n_in, n_out in pairwise(sizes)]
         self.output = nn.Linear(sizes[-1], n_classes)
 
     @classmethod
@@ -68,16 +74,3 @@ class MLP(nn.Module):
         for i, linear in enumerate(linears):
             linear.weight.copy_(torch.from_numpy(weights[f"{i}.weight"].T))
             linear.bias.copy_(torch.from_numpy(weights[f"{i}.bias"]))
-
-
-def _hidden_layer(
-    n_in: int, n_out: int, dropout: float, batch_norm: bool, activation: str, neg_slope: float
-) -> nn.Sequential:
-    parts: list[nn.Module] = [nn.Linear(n_in, n_out)]
-    if batch_norm:
-        parts.append(nn.BatchNorm1d(n_out))
-    slope = (neg_slope,) if activation == "leaky_relu" else ()
-    parts.append(ACTIVATIONS[activation](*slope))
-    if dropout:
-        parts.append(nn.Dropout(dropout))
-    return nn.Sequential(*parts)

@@ -11,8 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 NEG_SLOPE = 0.01  # of a leaky ReLU below 0, unless another is given
-# weight (in_features, out_features) and bias (out_features,)
-Initial = tuple[np.ndarray, np.ndarray]
+Initial = tuple[np.ndarray, np.ndarray]  # weight (in_features, out_features), bias (out_features,)
 
 
 def he_normal(rng: np.random.Generator, in_features: int, out_features: int) -> Initial:
@@ -42,7 +41,7 @@ INITIALISERS: dict[str, Callable[[np.random.Generator, int, int], Initial]] = {
 
 @functools.lru_cache(maxsize=64)
 def ones(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of ones, not to be written to: a product with it sums, far faster than np.sum."""
+    """An array of ones: a product with it is a sum, far faster than np.sum. Do not write to it."""
     return np.ones(shape, dtype)
 
 
@@ -96,7 +95,7 @@ class ReLU:
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Let dout pass where x was positive."""
-        return dout * np.sign(self._out)  # the output is 0 or positive; no slower cast from bool
+        return dout * np.sign(self._out)  # 0 or 1, for y >= 0; faster than dout * (y > 0)
 
 
 class LeakyReLU:
@@ -161,24 +160,23 @@ class CrossEntropy:
         Raises:
             ValueError: one_hot is not of shape (N, C), but integer labels, say.
         """
-        self._check(probabilities, one_hot)
-        floor = np.finfo(probabilities.dtype).tiny
-        logs = np.log(np.maximum(probabilities, floor))
-        return float(-(one_hot * logs).sum() / len(probabilities))
+        p = self._checked(probabilities, one_hot)
+        return float(-(one_hot * np.log(p)).sum() / len(p))
 
     def backward(self, probabilities: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
         """dL/dp = -one_hot / (N p), of shape (N, C)."""
-        self._check(probabilities, one_hot)
-        floor = np.finfo(probabilities.dtype).tiny
-        return -one_hot / (len(probabilities) * np.maximum(probabilities, floor))
+        p = self._checked(probabilities, one_hot)
+        return -one_hot / (len(p) * p)
 
     @staticmethod
-    def _check(probabilities: np.ndarray, one_hot: np.ndarray) -> None:
+    def _checked(probabilities: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
+        """The probabilities, none of them 0."""
         if np.shape(one_hot) != probabilities.shape:
             raise ValueError(
                 f"the targets must be one-hot (N, C) = {probabilities.shape}, not of shape "
                 f"{np.shape(one_hot)}; np.eye(C)[labels] makes them of integer labels"
             )
+        return np.maximum(probabilities, np.finfo(probabilities.dtype).tiny)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -194,7 +192,7 @@ def softmax_cross_entropy_gradient(logits: np.ndarray, one_hot: np.ndarray) -> n
     """
     n, c = logits.shape
     gradient = np.exp(logits - np.maximum.reduce(logits, axis=1, keepdims=True))
-    gradient /= gradient.dot(ones((c, c), logits.dtype))  # (N, C): the sum of a row, C times
+    gradient /= gradient.dot(ones((c, c), logits.dtype))  # (N, C): each row's sum, C times
     gradient -= one_hot
     gradient /= n
     return gradient

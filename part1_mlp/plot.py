@@ -17,7 +17,6 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-
 from data import Dataset, load_dataset
 from part1_mlp import train
 from part1_mlp.mlp_numpy import MLP
@@ -41,9 +40,8 @@ from training.plotting import (
 from training.runs import RunRecord, load_best, write_atomically
 
 GRID_POINTS = 300  # a side, of the grid on which a decision boundary is drawn
-PROBABILITY_COLOURS = LinearSegmentedColormap.from_list(
-    "blue-white-orange",
-    ("#9DC8E6", "white", "#F5C09A"),  # the two classes' colours, pale
+PROBABILITY_COLOURS = LinearSegmentedColormap.from_list(  # the two classes' colours, pale
+    "blue-white-orange", ("#9DC8E6", "white", "#F5C09A")
 )
 MAX_FRAMES = 60
 FRAME_MS, LAST_FRAME_MS = 150, 3000  # for which a frame is shown
@@ -51,14 +49,8 @@ FRAME_DPI, FRAME_GRID_POINTS = 100, 150
 FRAME_COLOURS = 255  # of the 256 that a GIF may have; Pillow uses one for unchanged pixels
 
 
-def draw_boundaries(runs: Sequence[RunRecord]) -> Figure | None:
-    """The predicted probability over the plane with the test data, a panel a run.
-
-    None if no run is of a toy set or none has kept its weights.
-    """
-    runs = [r for r in runs if r.config["dataset"] != "cifar10" and r.checkpoint]
-    if not runs:
-        return None
+def draw_boundaries(runs: Sequence[RunRecord]) -> Figure:
+    """The predicted probability over the plane with the test data, a panel a run on a toy set."""
     columns = min(3, len(runs))
     rows = -(-len(runs) // columns)
     figure, panels = new_figure(rows, columns, panel=(3.4, 3.0))
@@ -80,9 +72,9 @@ def _name(run: RunRecord) -> str:
 
 def toy_set(run: RunRecord) -> Dataset:
     """The points that a run was trained and evaluated on."""
-    flags = {name: run.config[name] for name in ("seed", "n_samples", "noise")}
-    factor = run.config.get("factor")  # older runs have none
-    return load_dataset(run.config["dataset"], factor=factor, **flags)
+    names = ("seed", "n_samples", "noise", "factor")
+    flags = {name: run.config.get(name) for name in names}  # older runs have no factor
+    return load_dataset(run.config["dataset"], **flags)
 
 
 def make_grid(points: np.ndarray, side: int) -> np.ndarray:
@@ -221,14 +213,16 @@ def main() -> int:
     parser.add_argument("--animate", action="store_true", help=what)
     args = parser.parse_args()
     runs = [read_own_run(path, train) for path in args.runs]
-    out = args.out or args.runs[0]
-    if args.animate and (images := [r for r in runs if r.config["dataset"] == "cifar10"]):
+    images = [run for run in runs if run.config["dataset"] == "cifar10"]
+    toy_with_weights = [r for r in runs if r.config["dataset"] != "cifar10" and r.checkpoint]
+    if args.animate and images:
         raise UsageError(f"--animate is for moons and circles; {images[0].path} is of cifar10")
+    out = args.out or args.runs[0]
     with style():
         written = save_figure(draw_curves(runs), out / "curves")
-        if boundaries := draw_boundaries(runs):
-            written += save_figure(boundaries, out / "boundary")
-        elif any(run.config["dataset"] != "cifar10" for run in runs):
+        if toy_with_weights:
+            written += save_figure(draw_boundaries(toy_with_weights), out / "boundary")
+        elif len(images) < len(runs):
             print("no boundary.png: no run has kept its weights", file=sys.stderr)
         for i, run in enumerate(runs if args.animate else [], 1):
             number = f"_{i}" if args.out and len(runs) > 1 else ""

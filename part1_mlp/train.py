@@ -30,13 +30,9 @@ SCRIPT = "part1_mlp/train.py"
 DRY_RUN_SAMPLES = 32  # of a dry run with --batch_size full
 # Flags for PyTorch alone, or for images alone, and the value that switches each off.
 PYTORCH_ONLY = {
-    "dropout": 0.0,
-    "batch_norm": False,
-    "skip": False,
-    "label_smoothing": 0.0,
-    "mixup": 0.0,
-    "average_decay": 0.0,
-}
+    "dropout": 0.0, "batch_norm": False, "skip": False,
+    "label_smoothing": 0.0, "mixup": 0.0, "average_decay": 0.0,
+}  # fmt: skip
 IMAGES_ONLY = {"augment": False, "cutout": 0, "whiten": False, "views": 1}
 
 
@@ -93,6 +89,10 @@ def build_parser(parent: Parser) -> Parser:
 # fmt: on
 
 
+# As `flags.parse_with_recipe` takes them.
+FLAGS = build_parser, recipe_flags, lambda args: recipe(args.model, args.dataset, args.recipe)
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the flags and refuse what does not go together.
 
@@ -123,13 +123,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UsageError("--neg_slope is for --activation leaky_relu")
     flags.check_momentum(args)
     return args
-
-
-def _recipe(args: argparse.Namespace) -> dict:
-    return recipe(args.model, args.dataset, args.recipe)
-
-
-FLAGS = build_parser, recipe_flags, _recipe  # as `flags.parse_with_recipe` takes them
 
 
 def _refuse_unless(args: argparse.Namespace, off: dict, reason: str) -> None:
@@ -167,19 +160,16 @@ def _build_numpy(
         net.linears, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
     )
     splits = dataset.evaluated()
+    x, y = dataset.split("train")
     if args.dataset != "cifar10":
-        x, y = dataset.split("train")
         batches = ArrayBatches(x.astype(net.dtype), y, batch_size, args.seed)
         return NumpyModel(net, optimizer, splits), batches
     import torch  # images are augmented in PyTorch; the toy sets do without it
 
-    images, labels = (torch.from_numpy(array) for array in dataset.split("train"))
+    images, labels = torch.from_numpy(x), torch.from_numpy(y)
     prepare, batches, views = _image_pipeline(args, images, labels, batch_size)
-    model = NumpyModel(
-        net, optimizer, splits, prepare=lambda x: prepare(torch.as_tensor(x)).numpy(),
-        views=views and (lambda x: views(torch.from_numpy(x))),
-    )  # fmt: skip
-    return model, batches
+    splits = {name: (torch.from_numpy(x), y) for name, (x, y) in splits.items()}
+    return NumpyModel(net, optimizer, splits, prepare=prepare, views=views), batches
 
 
 def _build_pytorch(
@@ -201,7 +191,7 @@ def _build_pytorch(
 
     def to_device(x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         x = torch.from_numpy(x)
-        if x.is_floating_point():  # points: cast here, for MPS has no float64
+        if x.is_floating_point():  # points; cast before they are moved: MPS has no float64
             x = x.to(dtype)
         return x.to(device), torch.from_numpy(y).to(device)
 
@@ -241,7 +231,7 @@ def _image_pipeline(args: argparse.Namespace, images, labels, batch_size: int):
 
 
 def _dtype(args: argparse.Namespace):
-    """Of inputs, weights and sums in PyTorch."""
+    """The type of inputs, weights and sums in PyTorch; bfloat16 is that of products alone."""
     import torch
 
     return torch.float64 if args.precision == "float64" else torch.float32

@@ -61,14 +61,15 @@ class CNN(nn.Module):
         layers = [layer for i, o in pairwise(widths) for layer in block(i, o, winograd)]
         if global_pooling:
             layers.append(nn.AdaptiveAvgPool2d(1))
+            self.grid, hidden, n_last = 1, [], channels[-1]
+        else:
+            self.grid, n_last = GRID, UNITS
+            hidden = [
+                nn.Linear(channels[-1] * GRID * GRID, UNITS), nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+                nn.Linear(UNITS, UNITS), nn.ReLU(inplace=True),
+            ]  # fmt: skip
         self.features = nn.Sequential(*layers)
-        self.grid = 1 if global_pooling else GRID
-        hidden = [] if global_pooling else [
-            nn.Linear(channels[-1] * GRID * GRID, UNITS), nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(UNITS, UNITS), nn.ReLU(inplace=True),
-        ]  # fmt: skip
-        n_last = channels[-1] if global_pooling else UNITS
         self.classifier = nn.Sequential(
             nn.Flatten(), *hidden, nn.Dropout(dropout), nn.Linear(n_last, n_classes)
         )

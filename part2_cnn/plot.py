@@ -12,8 +12,7 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import Dataset, load_dataset
-from data import CLASS_NAMES
+from data import CLASS_NAMES, Dataset, load_dataset
 from data.images import class_probabilities
 from part2_cnn import train
 from part2_cnn.model import CNN

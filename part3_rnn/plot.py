@@ -112,39 +112,28 @@ def trajectories(net: VanillaRNN, x: torch.Tensor) -> tuple[np.ndarray, float]:
 def draw_accuracy_against_length(runs: Sequence[RunRecord]) -> Figure:
     """Test accuracy against T, a line for each kind of net: mean and range over the seeds."""
     figure, ((axes,),) = new_figure(1, 1, panel=(4.6, 3.2))
-    kinds: dict[str, list[RunRecord]] = {}
+    by_kind: dict[str, dict[int, list[float]]] = {}  # test accuracies by kind of net and by T
     for run in runs:
-        kinds.setdefault(f"{run.config['cell']}, {run.config['recipe']}", []).append(run)
-    draw_accuracy_against(axes, kinds, "input_length")
-    axes.lines[-1].set_label("chance")
+        kind = f"{run.config['cell']}, {run.config['recipe']}"
+        accuracies = by_kind.setdefault(kind, {}).setdefault(run.config["input_length"], [])
+        accuracies.append(run.result["test_accuracy"])
+    for (kind, by_length), colour, marker in zip(
+        by_kind.items(), itertools.cycle(COLOURS), itertools.cycle(MARKERS)
+    ):
+        lengths = sorted(by_length)
+        means, low, high = ([f(by_length[n]) for n in lengths] for f in (np.mean, min, max))
+        axes.plot(lengths, means, marker, color=colour, markersize=3, label=kind)
+        axes.fill_between(lengths, low, high, color=colour, alpha=0.2, linewidth=0)
+    mark_chance(axes, label="chance")
     axes.set(xlabel="digits read, $T$", ylabel="test accuracy", ylim=(0, 1.03))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=7)
     return figure
 
 
-def draw_accuracy_against(axes: Axes, kinds: dict[str, list[RunRecord]], flag: str) -> None:
-    """Test accuracy against a flag's value: a line for each kind, mean and range over the seeds.
-
-    A dotted line shows the accuracy of chance.
-    """
-    for (kind, runs), colour, marker in zip(
-        kinds.items(), itertools.cycle(COLOURS), itertools.cycle(MARKERS)
-    ):
-        values = sorted({run.config[flag] for run in runs})
-        accuracies = [
-            [run.result["test_accuracy"] for run in runs if run.config[flag] == value]
-            for value in values
-        ]
-        means, low, high = ([f(each) for each in accuracies] for f in (np.mean, min, max))
-        axes.plot(values, means, marker, color=colour, markersize=3, label=kind)
-        axes.fill_between(values, low, high, color=colour, alpha=0.2, linewidth=0)
-    mark_chance(axes)
-
-
-def mark_chance(axes: Axes) -> None:
+def mark_chance(axes: Axes, label: str | None = None) -> None:
     """A dotted line at the accuracy of chance."""
-    axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":")
+    axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":", label=label)
 
 
 def draw_gradient_norms(nets: Sequence[VanillaRNN], labels: Sequence[str]) -> Figure:
@@ -181,7 +170,7 @@ def main() -> int:
     args = plot_parser(__doc__).parse_args()
     runs = [read_own_run(path, train) for path in args.runs]
     kept = [r for r in runs if r.checkpoint and r.config["cell"] == "rnn"]
-    kept = [r for r in kept if r.config["input_length"] > 1]  # else there is one state, h_1
+    kept = [r for r in kept if r.config["input_length"] > 1]  # else h_1 is the only state
     nets = [net_from_config(run.config) for run in kept]
     for net, run in zip(nets, kept, strict=True):
         load_best(net, run)
@@ -193,9 +182,8 @@ def main() -> int:
             figures["gradients"] = draw_gradient_norms(nets, [run.path.name for run in kept])
             figures["trajectories"] = draw_trajectories(nets[0])
         else:
-            print(
-                "no hidden states: no vanilla RNN with T > 1 has kept its weights", file=sys.stderr
-            )
+            missing = "no vanilla RNN with T > 1 has kept its weights"
+            print(f"no hidden states: {missing}", file=sys.stderr)
         for name, figure in figures.items():
             for path in save_figure(figure, (args.out or args.runs[0]) / name):
                 print(path)

@@ -110,26 +110,18 @@ def build(args: argparse.Namespace) -> tuple[TorchModel, PalindromeBatches]:
     net = initial_net(vars(args)).to(args.device)
     choose_threads(args.batch_size * args.num_hidden**2)
     optimizer = make_optimizer(
-        args.optimizer,
-        net.parameters(),
-        learning_rate=args.learning_rate,
-        momentum=args.momentum,
-        weight_decay=args.weight_decay,
-    )
-    model = TorchModel(
-        net,
-        optimizer,
-        {name: (x.to(args.device), y.to(args.device)) for name, (x, y) in splits.items()},
-        max_norm=args.max_norm,
-        evaluation_chunk=max(1, CHUNK_DIGITS // args.input_length),
-    )
+        args.optimizer, net.parameters(), learning_rate=args.learning_rate,
+        momentum=args.momentum, weight_decay=args.weight_decay,
+    )  # fmt: skip
+    held_out = torch.cat([splits["val"][0], splits["test"][0]])
     batches = PalindromeBatches(
-        args.input_length,
-        args.batch_size,
-        args.seed,
-        held_out=torch.cat([splits["val"][0], splits["test"][0]]),
-        device=args.device,
+        args.input_length, args.batch_size, args.seed, held_out=held_out, device=args.device
     )
+    splits = {name: (x.to(args.device), y.to(args.device)) for name, (x, y) in splits.items()}
+    model = TorchModel(
+        net, optimizer, splits, max_norm=args.max_norm,
+        evaluation_chunk=max(1, CHUNK_DIGITS // args.input_length),
+    )  # fmt: skip
     return model, batches
 
 

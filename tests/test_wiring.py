@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 
 from data import DataError, Dataset, cifar10, load_dataset
 from data.batches import epoch_order
-from data.images import MEAN, STD, Normaliser, Whitener, crop_flip
+from data.images import MEAN, PADDING, STD, Normaliser, Whitener, crop_flip
 from data.palindromes import PalindromeBatches
 from part1_mlp import mlp_numpy
 from part1_mlp import train as part1
@@ -927,8 +927,8 @@ def x_of(built: Built) -> Any:
 
 def test_a_flip_mirrors_columns_alone():
     x = torch.arange(12).reshape(1, 1, 3, 4)
-    none = torch.zeros(1, dtype=torch.long)
-    flipped = crop_flip(x, none, none, torch.tensor([True]), 0)
+    middle = torch.tensor([PADDING])  # the window at which nothing is cut off
+    flipped = crop_flip(x, middle, middle, torch.tensor([True]))
     np.testing.assert_array_equal(flipped, x.numpy()[..., ::-1])
 
 
@@ -938,7 +938,7 @@ def test_whitening_is_by_statistics_of_all_training_images(net, build, images):
     model = build(net, *flags, "--whiten", "on").model
     x = torch.as_tensor(model.splits["train"][0])
     assert len(x) == 54
-    expected = Whitener(Normaliser(MEAN, STD, CPU), x)(x)
+    expected = Whitener(Normaliser(CPU), x)(x)
     torch.testing.assert_close(torch.as_tensor(model.prepare(x)), expected)
 
 
