@@ -314,7 +314,7 @@ class Records:
             runs = []
             for name in (f"{experiment.group}/seed{seed}" for seed in experiment.seeds):
                 holding = [folder for folder in self._folders if (folder / name).is_dir()]
-                runs.append(read_run((holding or self._folders)[0] / name))
+                runs.append(read_run((holding or self._folders[-1:])[0] / name))
             self._groups[experiment] = Group(experiment, runs)
         return self._groups[experiment]
 

@@ -161,7 +161,7 @@ def or_word(
         try:
             return otherwise(text)
         except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentTypeError(f"{error}, or {word}") from None
+            raise argparse.ArgumentTypeError(f"{error}, or {word or "''"}") from None
 
     return parse
 
@@ -241,13 +241,13 @@ def add_cifar10_flags(add: Callable[..., None]) -> None:
 
 def add_optimiser_flags(add: Callable[..., None], *, hidden_weights: str = "") -> None:
     """The optimiser and its settings; muon among them where hidden weights are named."""
-    optimizers, more = OPTIMIZERS, ""
+    optimizers, more, with_momentum = OPTIMIZERS, "", "sgd and rmsprop"
     if hidden_weights:
-        optimizers = (*OPTIMIZERS, "muon")
+        optimizers, with_momentum = (*OPTIMIZERS, "muon"), "sgd, rmsprop and muon"
         more = f"; muon: orthogonal steps for {hidden_weights}, AdamW for the rest"
     add("--optimizer", choices=optimizers, help=f"optimiser{more}")
     add("--momentum", type=number(float, 0, 0.999), metavar="X",
-        help="momentum of sgd, rmsprop and muon")
+        help=f"momentum of {with_momentum}")
     add("--weight_decay", type=number(float, 0), metavar="X", help="weight decay")
 
 
