@@ -161,7 +161,7 @@ def or_word(
         try:
             return otherwise(text)
         except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentTypeError(f"{error}, or {word or "''"}") from None
+            raise argparse.ArgumentTypeError(f"{error}, or {word or repr('')}") from None
 
     return parse
 
