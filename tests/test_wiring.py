@@ -494,10 +494,14 @@ def check_views(built: Built, value: int) -> None:
     views = list(model.views(x)) if model.views else [x]
     assert len(views) == value
     numpy = isinstance(model, NumpyModel)
-    forward = model.net.forward if numpy else model.evaluated_net.eval()
+
+    def forward(x: Any) -> torch.Tensor:
+        if numpy:
+            return torch.from_numpy(model.net.forward(array(x)))
+        return model.evaluated_net.eval()(x)
 
     def loss(views: list) -> float:
-        p = [torch.as_tensor(forward(model.prepare(view))).softmax(1) for view in views]
+        p = [forward(model.prepare(view)).softmax(1) for view in views]
         return F.nll_loss(torch.stack(p).mean(0).log(), torch.as_tensor(y)).item()
 
     plain, averaged = loss([x]), loss(views)
