@@ -72,9 +72,9 @@ def _name(run: RunRecord) -> str:
 
 def toy_set(run: RunRecord) -> Dataset:
     """The points that a run was trained and evaluated on."""
-    names = ("seed", "n_samples", "noise", "factor")
-    flags = {name: run.config.get(name) for name in names}  # older runs have no factor
-    return load_dataset(run.config["dataset"], **flags)
+    flags = {name: run.config[name] for name in ("seed", "n_samples", "noise")}
+    factor = run.config.get("factor")  # older runs have none
+    return load_dataset(run.config["dataset"], factor=factor, **flags)
 
 
 def make_grid(points: np.ndarray, side: int) -> np.ndarray:
