@@ -59,6 +59,12 @@ def solving(groups: Iterable[Group], steps: int, flag: str) -> list[int]:
     return sorted(group.config[flag] for group in groups if most_solve(group, steps))
 
 
+def outcome(group: Group) -> str:
+    """How many of its seeds solve the task in the end, and the mean accuracy, in words."""
+    solved, n = n_solved(group, group.config["train_steps"])
+    return f"{solved} of {n} seeds (mean accuracy {group.accuracies.mean():.2f})"
+
+
 def gradient_ratio(group: Group, when: str) -> np.ndarray:
     """For each seed: the norm of the loss's gradient at each state, relative to the last state's.
 
@@ -68,6 +74,17 @@ def gradient_ratio(group: Group, when: str) -> np.ndarray:
     measured = np.stack([read_measure(run.path, "memory.csv") for run in group.runs])
     norms = np.maximum(measured[f"{when}_gradient"], np.finfo(float).tiny)
     return norms / norms[:, -1:]
+
+
+def dependence(group: Group, when: str) -> np.ndarray:
+    """For each seed: how much the last state depends on the first digit, a correlation ratio.
+
+    Args:
+        when: `initial` or `trained`.
+    """
+    return np.array(
+        [read_measure(run.path, "memory.csv")[f"{when}_share"][-1] for run in group.runs]
+    )
 
 
 # --- Figures --------------------------------------------------------------------------------------

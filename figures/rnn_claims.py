@@ -24,9 +24,11 @@ from figures.rnn import (
     INITS,
     KINDS,
     budgets,
+    dependence,
     gradient_ratio,
     most_solve,
     n_solved,
+    outcome,
     settings_of,
     solving,
 )
@@ -47,12 +49,6 @@ def scientific(value: float) -> str:
         return f"{float(f'{value:.2g}'):g}"
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{mantissa} \N{MULTIPLICATION SIGN} 10{raised}"
-
-
-def outcome(group: Group) -> str:
-    """How many of its seeds solve the task in the end, and the mean accuracy, in words."""
-    solved, n = n_solved(group, group.config["train_steps"])
-    return f"{solved} of {n} seeds (mean accuracy {group.accuracies.mean():.2f})"
 
 
 def five_digits(records: Records) -> Claim:
@@ -245,23 +241,11 @@ def _restored(
     )
 
 
-def dependence(group: Group, when: str) -> np.ndarray:
-    """For each seed: how much the last state depends on the first digit, a correlation ratio.
-
-    Args:
-        when: `initial` or `trained`.
-    """
-    return np.array(
-        [read_measure(run.path, "memory.csv")[f"{when}_share"][-1] for run in group.runs]
-    )
-
-
 def _stored(groups: Sequence[Group]) -> str:
     """After training: whether small inputs store something of the first digit, and the gradient."""
     original, inputs = (dependence(group, "trained") > HALF for group in groups)
     ratios = gradient_ratio(groups[1], "trained")[:, 0]
-    small = ratios < RESTORED
-    because = ""
+    small, because = ratios < RESTORED, ""
     if inputs[small].sum() > MOST * small.sum():
         because = (
             f". Of the {small.sum()} nets where it is below {RESTORED:g}, {inputs[small].sum()} "
@@ -318,7 +302,7 @@ def hidden_state(records: Records) -> Claim:
             few_solve.append((INITS[init], most_solve(sizes[few], steps)))
             smallest = min(solving(sizes.values(), steps, "num_hidden"), default=0)
             enough.append(f"{f'{smallest} units' if smallest else 'none'} ({task})")
-            needed.setdefault((T, steps), []).append(smallest or np.inf)
+            needed.setdefault((T, steps), []).append(smallest or 10**9)  # none
     effects = holm(effects)
     inits, shown, absent = [*dict(few_solve)], [], []
     for init in inits:
@@ -344,16 +328,15 @@ def hidden_state(records: Records) -> Claim:
         if absent
         else "The seeds do not decide under any initialisation.",
     }
-    unsure = [effect.what.split("solve ")[1] for effect in effects if not effect.sign]
-    not_shown = f" Not significant: {'; '.join(unsure)}." * bool(unsure)
-    room = ""
-    for better, worse in ((0, -1), (-1, 0)):
-        if all(each[better] < each[worse] for each in needed.values()):
-            room = (
-                f" With the {inits[better]} fewer units are enough for every task than with the "
-                f"{inits[worse]}: where these fail with the latter, the state has room, and what "
-                "is missing is training that finds how to use it."
-            )
+    unsure = "; ".join(e.what.split("solve ")[1] for e in effects if not e.sign)
+    not_shown = f" Not significant: {unsure}." * bool(unsure)
+    room, fewer = "", np.sign([first - last for first, last in needed.values()])
+    if len(set(fewer)) == 1 and fewer[0]:
+        better, worse = inits if fewer[0] < 0 else inits[::-1]
+        room = (
+            f" With the {better} fewer units are enough for every task than with the {worse}: "
+            "where these fail, the state has room, and what is missing is training that uses it."
+        )
     units = sorted({n for sizes in nets.values() for n in sizes})
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",

@@ -431,7 +431,7 @@ def test_hidden_state_names_the_smallest_net_of_each_setting():
     ("normal", "bistable", "says"),
     [
         (64, 8, "With the bistable initialisation fewer units are enough for every task than with "
-         "the normal initialisation: where these fail with the latter, the state has room"),
+         "the normal initialisation: where these fail, the state has room"),
         (8, 64, "With the normal initialisation fewer units are enough for every task than with "),
         (NEVER, 8, "With the bistable initialisation fewer units are enough"),
         (64, 64, ""),
