@@ -85,6 +85,8 @@ def test_the_largest_whole_number_is_a_billion():
         train.parse([f"--dnn_hidden_units={many},2"])
     with pytest.raises(UsageError, match="--dnn_hidden_units"):
         train.parse(["--dnn_hidden_units=1000000001"])
+    with pytest.raises(UsageError, match=r"such as 512,256,128, or ''$"):
+        train.parse(["--dnn_hidden_units=20,"])
 
 
 @pytest.mark.parametrize(

@@ -443,6 +443,15 @@ def test_updating_twice_changes_no_byte_and_touches_nothing_else(project, run_ma
     assert git(project, "status", "--porcelain") == ""
 
 
+def test_a_missing_record_is_named_before_anything_is_trained(project, run_main):
+    missing = project / "figures" / "records" / "mlp_numpy_moons_original" / "seed100"
+    shutil.rmtree(missing)
+    code, _, err = run_main(regenerate.main, "regenerate.py", "--retrain", "2")
+    assert code == 2
+    assert err.strip() == f"regenerate.py: error: {missing} is not a run folder"
+    assert not (project / "runs").exists()
+
+
 def test_update_refuses_a_missing_page_before_anything_is_trained(project, run_main):
     (project / "README.md").unlink()
     code, _, err = run_main(regenerate.main, "regenerate.py", "--update", "--retrain", "2")

@@ -532,6 +532,12 @@ def test_plot_draws_curves_alone_without_a_vanilla_net(run_main, tmp_path):
 # --- Bad input ------------------------------------------------------------------------------------
 
 
+def test_the_help_names_no_optimiser_that_the_script_lacks():
+    text = " ".join(train.build_parser(train.recipe_flags()).format_help().split())
+    assert "momentum of sgd and rmsprop " in text
+    assert "muon" not in text
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
