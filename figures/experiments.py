@@ -281,6 +281,11 @@ class Group:
         return self.accuracies if self.config.get("views", 1) > 1 else None
 
     @property
+    def epochs(self) -> float:
+        """How many epochs its runs trained for, the mean over the seeds."""
+        return float(np.mean([run.result["epochs"] for run in self.runs]))
+
+    @property
     def threads(self) -> int | None:
         """On how many threads each run was trained; None in records of earlier versions."""
         return self.config["environment"]["threads"]

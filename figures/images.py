@@ -67,11 +67,10 @@ def image_curves(groups: Sequence[Group]) -> str:
         train, test = (
             np.mean([h[f"{split}_accuracy"][at] for h, at in best]) for split in ("train", "test")
         )
-        epochs = np.mean([run.result["epochs"] for run in group.runs])
         sentences.append(
             f"{group.label[0].upper()}{group.label[1:]} ({seeds_of(group)}): trained for "
-            f"{epochs:.0f} epochs; with the weights that are kept the accuracy is {test:.4f} on "
-            f"test images and {train:.4f} on training images, a gap of "
+            f"{group.epochs:.0f} epochs; with the weights that are kept the accuracy is {test:.4f} "
+            f"on test images and {train:.4f} on training images, a gap of "
             f"{100 * (train - test):.1f} points."
         )
     return " ".join(sentences)
@@ -145,7 +144,7 @@ def optimisations_text(groups: Sequence[Group]) -> str:
         if (of_sign := [effect.what for effect in effects if effect.sign == sign])
     )  # fmt: skip
     widest = max(effect.high - effect.low for effect in effects) / 2
-    epochs = [np.mean([run.result["epochs"] for run in group.runs]) for group in groups]
+    epochs = [group.epochs for group in groups]
     return (
         f"Test accuracy, paired by seed: {'; '.join(map(str, effects))}. With Holm's correction "
         f"over {len(effects)} comparisons, {ends}; with {seeds_of(groups[0])} the intervals reach "

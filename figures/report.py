@@ -51,12 +51,11 @@ def results_table(records: Records) -> str:
     for name in (name for name, each in EXPERIMENTS.items() if each not in experiments.SWEEPS):
         group = records[name]
         single, averaged = group.single_view(), group.averaged()
-        epochs = np.mean([run.result["epochs"] for run in group.runs])
         rows.append((
             f"`{name}`", f"{group.runs[0].result['parameters']:,}", len(group.runs),
             *(f"{f(single):.4f}" for f in STATISTICS.values()),
             "" if averaged is None else f"{averaged.mean():.4f}",
-            f"{epochs:.0f}", f"{group.seconds / len(group.runs):.1f}",
+            f"{group.epochs:.0f}", f"{group.seconds / len(group.runs):.1f}",
         ))  # fmt: skip
     head = ("runs", "parameters", "seeds", "test accuracy, single view", "standard deviation")
     rest = "min", "max", "with test-time augmentation", "epochs", "seconds a seed"
@@ -125,15 +124,12 @@ def summary(records: Records, claims: Sequence[Claim]) -> str:
 def stopped_text(records: Records) -> str:
     """What stopping by the test loss changes, and what not stopping early does."""
     held_out, stopped, whole = (records[name] for name in (IMAGES[0], TEST_STOPPED, NOT_STOPPED))
-    epochs = [
-        np.mean([run.result["epochs"] for run in group.runs]) for group in (held_out, stopped)
-    ]
     effect = paired("test accuracy", ("stopped by the test loss", "by the validation loss"),
                     stopped.accuracies, held_out.accuracies)  # fmt: skip
     return (
         f"Paired by seed, {effect}. The two differ in the training images, in what chooses the "
-        f"weights, and in length ({epochs[1]:.0f} and {epochs[0]:.0f} epochs). Without early "
-        "stopping, and with weights chosen by the validation loss, the first net reaches "
+        f"weights, and in length ({stopped.epochs:.0f} and {held_out.epochs:.0f} epochs). Without "
+        "early stopping, and with weights chosen by the validation loss, the first net reaches "
         f"{whole.accuracies.mean():.4f} after {whole.config['max_epochs']} epochs."
     )
 
