@@ -22,7 +22,7 @@ from figures.retrain import LONG, expected_times, is_long, retrain
 from training import UsageError
 from training.cli import ROOT, format_duration, run_cli
 from training.flags import Parser, folder, number
-from training.plotting import FORMATS, save_figure, style
+from training.plotting import CANVASES, FORMATS, save_figure, style
 from training.runs import write_atomically
 
 BENCHMARKS = {  # by the section that shows them
@@ -100,7 +100,7 @@ def build_parser(names: Sequence[str]) -> Parser:
     add("--quick", action="store_true", help="short runs to runs/quick/, marked in each figure")
     add("--jobs", type=number(int, 1, 1000), default=2, metavar="N",
         help="runs at once (default: 2)")
-    add("--format", nargs="+", choices=("png", "pdf", "svg"), default=FORMATS,
+    add("--format", nargs="+", choices=tuple(CANVASES), default=FORMATS,
         help="file types (default: png pdf)")
     add("--out", type=folder, metavar="DIR", help="folder for the figures (default: runs/figures/)")
     add("--data_dir", type=folder, metavar="DIR", help="where CIFAR-10 lies, for runs that need it")

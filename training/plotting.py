@@ -19,6 +19,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D as Line2D
@@ -33,8 +35,6 @@ SPLIT_COLOURS = {"train": COLOURS[0], "test": COLOURS[1], "val": COLOURS[2]}
 SPLIT_LINES = {"train": "--", "test": "-", "val": ":"}
 STYLE = {
     "figure.dpi": 150,
-    "savefig.dpi": 150,
-    "figure.constrained_layout.use": True,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -47,6 +47,11 @@ STYLE = {
     "svg.hashsalt": "figures",
 }
 FORMATS = ("png", "pdf")
+CANVASES = {  # by file type, and what leaves times and versions out of the file
+    "png": (FigureCanvasAgg, {"Software": None}),
+    "pdf": (FigureCanvasPdf, {"CreationDate": None, "Producer": None}),
+    "svg": (FigureCanvasSVG, {"Date": None}),
+}
 
 
 @contextmanager
@@ -65,7 +70,7 @@ def new_figure(
 
     It draws to files alone and needs no screen: pyplot and its backend are not involved.
     """
-    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows))
+    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
@@ -73,21 +78,17 @@ def new_figure(
 def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write the figure as `stem`.png, `stem`.pdf, ..., without times or versions inside.
 
-    It is laid out once, so that all of them look the same.
+    It is laid out once, so that all of them look the same. Canvases write themselves, because
+    `savefig` would draw everything twice.
     """
-    blank = {
-        "png": {"Software": None},
-        "pdf": {"CreationDate": None, "Producer": None},
-        "svg": {"Date": None},
-    }
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
-    figure.draw_without_rendering()
+    figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         for path, ending in zip(paths, formats, strict=True):
-            image = io.BytesIO()
-            figure.savefig(image, format=ending, metadata=blank[ending])
+            image, (canvas, blank) = io.BytesIO(), CANVASES[ending]
+            getattr(canvas(figure), f"print_{ending}")(image, metadata=blank)
             write_atomically(path, image.getvalue())
     except OSError as error:
         raise UsageError(f"--out: {stem.parent} cannot be written ({error.strerror})") from error
