@@ -5,7 +5,7 @@ differences are judged at once, is below 5 %.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +55,7 @@ class Effect:
         text = (
             f"{self.what}: {self.names[0]} {first:,.{d}f}, {self.names[1]} {second:,.{d}f}: "
             f"difference {first - second:,.{d}f} [{self.low:,.{d}f}, {self.high:,.{d}f}], "
-            f"p {f'= {self.p:.2g}' if self.p >= SMALLEST_P else f'< {SMALLEST_P:g}'}"
+            f"{p_value(self.p)}"
         )
         return text.replace(" -", " \N{MINUS SIGN}").replace("[-", "[\N{MINUS SIGN}")
 
@@ -151,6 +151,26 @@ def holm(effects: Sequence[Effect]) -> tuple[Effect, ...]:
         largest = max(largest, min(1.0, (len(effects) - rank) * effects[at].p))
         corrected[at] = replace(effects[at], p=largest)
     return tuple(corrected)
+
+
+def p_value(p: float) -> str:
+    """A p-value in print."""
+    return f"p = {p:.2g}" if p >= SMALLEST_P else f"p < {SMALLEST_P:g}"
+
+
+def scientific(value: float) -> str:
+    """A positive number, as 0.12 or 3.4 x 10^-7 with the digits of print."""
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    if -3 <= int(exponent) <= 3:
+        return f"{float(f'{value:.2g}'):g}"
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} \N{MULTIPLICATION SIGN} 10{raised}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """The items in words: `a, b and c`."""
+    *most, last = [*items] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -71,19 +71,22 @@ def comparison_table(records: Records) -> str:
         ("CNN on CIFAR-10, test accuracy", None, *IMAGES[2:]),
         ("RNN, T = 5, test accuracy", None, *RNN),
     ):
-        group = records[original]
-        ours = group.accuracies
-        means = [f(records[name]) for name in best for f in (Group.single_view, Group.averaged)]
-        cells = [f"{each.mean():.4f}" if each is not None else "" for each in means] or ["", ""]
-        seeds = f"{ours.mean():.4f} ({seeds_of(group)})"
+        ours, cells = records[original].accuracies, ["", ""]
+        for group in (records[name] for name in best):
+            cells = [_mean(group, values) for values in (group.single_view(), group.averaged())]
         gap = f"{ours.mean() - given:+.4f}".replace("-", "\N{MINUS SIGN}") if given else ""
-        rows.append((what, given or "no number", seeds, gap, *cells))
+        rows.append((what, given or "no number", _mean(records[original], ours), gap, *cells))
     given = 6_400_586
     original, best = (records[name].runs[0].result["parameters"] for name in IMAGES[2:])
     counts = f"{original:,}", f"{original - given:+,}", f"{best:,}", ""
     rows.append(("CNN, parameters", f"{given:,}", *counts))
     head = ("what", "the original", "ours, `original`", "gap", "ours, `best`, single view")
     return markdown_table((*head, "with test-time augmentation"), rows)
+
+
+def _mean(group: Group, values: np.ndarray | None) -> str:
+    """The mean over the group's seeds and how many there are; empty where nothing was measured."""
+    return "" if values is None else f"{values.mean():.4f} ({seeds_of(group)})"
 
 
 def settings_table(records: Records) -> str:

@@ -14,7 +14,10 @@ from figures.effects import (
     Claim,
     Effect,
     holm,
+    listed,
+    p_value,
     paired,
+    scientific,
     shares,
     wilson,
 )
@@ -40,15 +43,6 @@ HALF = 0.5  # C8: correlation ratio above which a state is said to depend on a d
 def no_gain(effect: Effect) -> bool:
     """Whether the interval of a difference of shares excludes that MOST seeds make it."""
     return effect.sign != 1 and effect.high < MOST
-
-
-def scientific(value: float) -> str:
-    """A positive number, as 0.12 or 3.4 x 10^-7 with the digits of print."""
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    if -3 <= int(exponent) <= 3:
-        return f"{float(f'{value:.2g}'):g}"
-    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa} \N{MULTIPLICATION SIGN} 10{raised}"
 
 
 def five_digits(records: Records) -> Claim:
@@ -97,14 +91,16 @@ def longer(records: Records) -> Claim:
     for group in (records[each.group] for each in RNN_LONGER):
         scales.setdefault(group.config["input_scale"], {})[group.config["input_length"]] = group
     names = f"short (T = {SHORT_T})", f"long (T = {LONG_T})"
-    effects, settings, longest, short = [], [], [], []
+    effects, settings, short, longest = [], [], [], {}
     for scale, by_length in scales.items():
         for steps in budgets(by_length[SHORT_T]):
             settings.append(f"input scale {scale:.3g}, {steps:,} steps")
             both = (n_solved(by_length[T], steps) for T in (SHORT_T, LONG_T))
             effects.append(shares(f"share of seeds that solve it, {settings[-1]}", names, *both))
             short.append(most_solve(by_length[SHORT_T], steps))
-            longest.append(max(solving(by_length.values(), steps, "input_length"), default=0))
+            solved = max(solving(by_length.values(), steps, "input_length"), default=None)
+            key = f"T = {solved}" if solved else "none", f"input scale {scale:.3g}"
+            longest.setdefault(key, []).append(f"{steps:,}")
     effects = holm(effects)
     signs = [effect.sign for effect in effects]
     falls = [setting for setting, sign in zip(settings, signs, strict=True) if sign == 1]
@@ -121,10 +117,7 @@ def longer(records: Records) -> Claim:
         CONTRADICTED: "In no setting is a fall found.",
         INCONCLUSIVE: "The seeds do not decide in any setting.",
     }
-    limit = "; ".join(
-        f"{f'T = {T}' if T else 'none'} ({setting})"
-        for T, setting in zip(longest, settings, strict=True)
-    )
+    limit = "; ".join(f"{T} ({scale}, {listed(n)} steps)" for (T, scale), n in longest.items())
     others = [(kind, records[each.group]) for kind, each in zip(KINDS, RNN_LIMITS, strict=True)]
     learnt = [f"{kind} {outcome(other)}" for kind, other in others
               if most_solve(other, other.config["train_steps"])]  # fmt: skip
@@ -274,7 +267,7 @@ def _correlation(groups: Sequence[Group]) -> str:
     sign = "\N{MINUS SIGN}" * bool(test.statistic < 0)
     return (
         f"Over {runs}, the rank correlation of gradient after training and accuracy is "
-        f"{sign}{abs(test.statistic):.2f} (p = {scientific(test.pvalue)}, not corrected)"
+        f"{sign}{abs(test.statistic):.2f} ({p_value(test.pvalue)}, not corrected)"
     )
 
 
@@ -291,7 +284,7 @@ def hidden_state(records: Records) -> Claim:
     for group in (records[each.group] for each in RNN_HIDDEN):
         key = group.config["init"], group.config["input_length"]
         nets.setdefault(key, {})[group.config["num_hidden"]] = group
-    effects, few_solve, enough, needed = [], [], [], {}
+    effects, few_solve, enough, needed = [], [], {}, {}
     for (init, T), sizes in nets.items():
         few = min(sizes)
         for steps in budgets(sizes[few]):
@@ -301,7 +294,8 @@ def hidden_state(records: Records) -> Claim:
             effects.append(shares(f"share of seeds that solve {task}", names, *both))
             few_solve.append((INITS[init], most_solve(sizes[few], steps)))
             smallest = min(solving(sizes.values(), steps, "num_hidden"), default=0)
-            enough.append(f"{f'{smallest} units' if smallest else 'none'} ({task})")
+            key = f"{smallest} units" if smallest else "none", f"T = {T}, {INITS[init]}"
+            enough.setdefault(key, []).append(f"{steps:,}")
             needed.setdefault((T, steps), []).append(smallest or 10**9)  # none
     effects = holm(effects)
     inits, shown, absent = [*dict(few_solve)], [], []
@@ -338,6 +332,7 @@ def hidden_state(records: Records) -> Claim:
             "where these fail, the state has room, and what is missing is training that uses it."
         )
     units = sorted({n for sizes in nets.values() for n in sizes})
+    fewest = "; ".join(f"{n} ({task}, {listed(k)} steps)" for (n, task), k in enough.items())
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",
         f"Vanilla RNN with {units[0]} to {units[-1]} hidden units, {seeds_of(group)}, "
@@ -345,6 +340,6 @@ def hidden_state(records: Records) -> Claim:
         f"{SOLVED:g}.",
         effects, verdict,
         f"{found[verdict]}{not_shown} The smallest net that most seeds solve it with: "
-        f"{'; '.join(enough)}.{room}",
+        f"{fewest}.{room}",
         "hidden_sizes",
     )  # fmt: skip

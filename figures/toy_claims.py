@@ -16,6 +16,7 @@ from figures.effects import (
     Effect,
     equivalence,
     holm,
+    listed,
     paired,
     verdict,
     welch,
@@ -64,7 +65,7 @@ def same_nets(records: Records) -> Claim:
         design=f"Recipe original, {seeds_of(ours)} on circles and on moons. Each net has its "
         "default initialisation: He's normal weights in NumPy, uniform weights in PyTorch. Nets of "
         "the same seed have the same data and batches and are paired. Compared are the steps to "
-        f"{_and(map(percent, CONVERGED_C1))} of a run's final validation accuracy, and the "
+        f"{listed(map(percent, CONVERGED_C1))} of a run's final validation accuracy, and the "
         "test accuracies, whose equivalence is tested by two one-sided tests. Holm's correction "
         f"is over {len(effects)} differences.",
         effects=effects,
@@ -89,9 +90,9 @@ def _meaning_of_steps(steps: Sequence[Effect]) -> str:
 
 def _meaning_of_accuracies(same: Sequence[str]) -> str:
     within, unsure = f"within {SAME_ACCURACY:g}", [name for name in SETS if name not in same]
-    shown = f"The test accuracies are equivalent {within} on {_and(same)}"
+    shown = f"The test accuracies are equivalent {within} on {listed(same)}"
     if same and unsure:
-        return f"{shown}; on {_and(unsure)} this is not shown."
+        return f"{shown}; on {listed(unsure)} this is not shown."
     return f"{shown}." if same else f"Equal test accuracies, {within}, are not shown."
 
 
@@ -118,7 +119,7 @@ def circles_harder(records: Records) -> Claim:
         design=f"Sets of the same Bayes accuracy: {', '.join(sets)} and moons with noise "
         f"{DEFAULT_NOISE['moons']:g} ({bayes_accuracy_of(moons[0].config):.4f}). Recipe original, "
         f"{seeds_of(moons[0])}; a seed counts with the mean of its NumPy and its PyTorch MLP. "
-        f"Compared are the steps to {_and(map(percent, CONVERGED_C2))} of a run's final "
+        f"Compared are the steps to {listed(map(percent, CONVERGED_C2))} of a run's final "
         "validation accuracy, and the Bayes accuracy minus the test accuracy. Welch's test "
         f"with Holm's correction over {len(effects)} differences.",
         effects=effects,
@@ -179,7 +180,7 @@ def _meaning_of_difficulties(effects: Sequence[Effect], alone: Sequence[Sequence
                 if {net.sign for net in nets} >= {1, -1}]  # fmt: skip
     sentences.append(
         f"The NumPy and the PyTorch MLP have significant differences of opposite sign in "
-        f"{_and(opposite)}."
+        f"{listed(opposite)}."
         if opposite
         else "No difference that is significant for one of the two nets is reversed for the other."
     )
@@ -187,10 +188,10 @@ def _meaning_of_difficulties(effects: Sequence[Effect], alone: Sequence[Sequence
 
 
 def _named(effects: Iterable[Effect], sign: int) -> str:
-    """What was measured where the difference has this sign; empty if nowhere."""
-    return _and(effect.what for effect in effects if effect.sign == sign)
-
-
-def _and(items: Iterable[str]) -> str:
-    *most, last = [*items] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
+    """What was measured where the difference has this sign, and on what; empty if nowhere."""
+    places: dict[str, list[str]] = {}
+    for effect in effects:
+        if effect.sign == sign:
+            what, _, place = effect.what.rstrip(")").partition(" (")
+            places.setdefault(what, []).append(place)
+    return listed(f"{what} ({listed(where)})" for what, where in places.items())

@@ -100,7 +100,8 @@ def test_single_view_and_test_time_augmentation_are_separate_columns(records):
     single = np.mean([accuracy[at] for accuracy, at in kept])
     averaged = np.mean([run.result["test_accuracy"] for run in best])
     assert single < averaged
-    assert rows[0].endswith(f"| {single:.4f} | {averaged:.4f} |")
+    assert rows[0].endswith(f"| {single:.4f} (3 seeds) | {averaged:.4f} (3 seeds) |")
+    assert rows[3].endswith("(5 seeds) |  |")  # the RNN has no test-time augmentation
     mlp = records["mlp_pytorch_cifar10_original"].accuracies.mean()
     gap = f"{mlp - 0.5666:+.4f}".replace("-", "\N{MINUS SIGN}")
     assert f"| 0.5666 | {mlp:.4f} (3 seeds) | {gap} |" in rows[0]

@@ -187,8 +187,7 @@ def test_longer_is_supported_and_tells_where_it_falls():
     assert "T = 5 (input scale 1, 1,000 steps); T = 15 (input scale 1, 5,000 steps)" in (
         claim.meaning
     )
-    assert "T = 20 (input scale 0.316, 1,000 steps)" in claim.meaning
-    assert claim.meaning.endswith("1,000 steps); T = 20 (input scale 0.316, 5,000 steps).")
+    assert claim.meaning.endswith("; T = 20 (input scale 0.316, 1,000 and 5,000 steps).")
     assert [effect.values for effect in claim.effects] == [(1, 0)] * 4
     assert all("short (T = 5) 1.00, long (T = 30) 0.00" in str(each) for each in claim.effects)
 
@@ -208,7 +207,7 @@ def test_longer_says_which_other_nets_solve_the_long_palindromes():
         (10, 10, 10, "contradicted", "In no setting is a fall"),
         (0, 10, 10, "contradicted", "In no setting is a fall"),
         (10, 7, 7, "inconclusive", "The seeds do not decide"),
-        (0, 0, 0, "inconclusive", "none (input scale 1, 1,000 steps)"),
+        (0, 0, 0, "inconclusive", "none (input scale 1, 1,000 and 5,000 "),
     ],
 )
 def test_longer_the_other_ways(short, long, slow, verdict, says):
@@ -416,10 +415,9 @@ def test_hidden_state_names_the_smallest_net_of_each_setting():
                  "8 units (T = 10, normal initialisation, 5,000 steps)",
                  "none (T = 15, normal initialisation, 1,000 steps)",
                  "256 units (T = 15, normal initialisation, 5,000 steps)",
-                 "4 units (T = 15, bistable initialisation, 5,000 steps)"):  # fmt: skip
+                 "4 units (T = 15, bistable initialisation, 1,000 and 5,000 steps)"):  # fmt: skip
         assert text in claim.meaning
     assert claim.verdict == "supported"
-    assert "What is missing" not in claim.meaning
     assert "Not significant: T = 10, normal initialisation" not in claim.meaning
     assert "Not significant: T = 15, normal initialisation, 1,000 steps" in claim.meaning
     assert len(claim.effects) == 8

@@ -184,6 +184,22 @@ def test_our_optimisers_take_the_steps_of_pytorchs(name, settings):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_our_optimisers_refuse_the_state_of_other_parameters():
+    def trained(*hidden: int) -> optim.SGD:
+        net = MLP(2, hidden, 2)
+        optimizer = optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+        net(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        return optimizer
+
+    one, two, other = trained(8), trained(8, 2), trained(9)
+    for optimizer, state in ((one, two), (two, one), (one, other)):
+        with pytest.raises((RuntimeError, ValueError)):
+            optimizer.load_state_dict(state.state_dict())
+    one.load_state_dict(optim.SGD([], lr=0.01).state_dict())  # as before the first step
+    assert one.buffers == {}
+
+
 # --- Early stopping -----------------------------------------------------------------------------
 
 

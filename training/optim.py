@@ -103,9 +103,9 @@ class SGD:
         return {"state": {i: dict(zip(self.buffers, b, strict=True)) for i, b in enumerate(each)}}
 
     def load_state_dict(self, state: dict) -> None:
-        """Return to such a state; a RuntimeError if it is that of other parameters."""
-        self.buffers = {}
-        for parameter, buffers in zip(self.parameters, state["state"].values(), strict=False):
+        """Return to such a state; a RuntimeError or ValueError if it is that of others."""
+        self.buffers, saved = {}, state["state"].values()
+        for parameter, buffers in zip(self.parameters if saved else (), saved, strict=True):
             for name, buffer in buffers.items():
                 same = buffer.to(parameter, copy=True).view_as(parameter)
                 self.buffers.setdefault(name, []).append(same)
