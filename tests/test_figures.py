@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from data import load_dataset
+from data.images import class_probabilities
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
 from figures.catalogue import figures, stem
@@ -29,11 +30,12 @@ from figures.pages import find_pages, marks, update_section
 from figures.retrain import expected_times, is_long, retrain, write_small_cifar10
 from figures.toy import toy_sets
 from part1_mlp import plot, train
+from part1_mlp.mlp_pytorch import MLP as TorchMLP
 from part3_rnn.train import VANILLA_ONLY
 from training import UsageError
 from training.cli import RESUMABLE_FLAGS, ROOT
 from training.flags import read_own_run
-from training.runs import RunRecord, read_run
+from training.runs import RunRecord, load_best, read_run
 
 FOLDER = ROOT / "figures" / "records"
 OUTPUT = ROOT / "figures" / "output"
@@ -560,6 +562,21 @@ def test_predictions_and_shifts_of_a_trained_net(part, run_main, tmp_path, tiny_
             assert values * 20 == pytest.approx((values * 20).round(), abs=1e-6)
     assert (read_shifts(tmp_path, "consistency", "black")[0] == 1).all()
     assert (read_shifts(tmp_path, "consistency", "black")[1:] < 1).any()
+    if part == "part1_mlp":
+        net = TorchMLP.from_config(run.config, 3 * 32 * 32, 10)
+        load_best(net, run)
+        x, y = load_dataset("cifar10", data_dir=tiny_cifar10).split("test")
+        by_direction = {
+            name: (class_probabilities(net, shifted(x, *pixels, "edge")).argmax(1) == y).mean()
+            for name, pixels in (("left", (0, -5)), ("right", (0, 5)), ("up", (-5, 0)),
+                                 ("down", (5, 0)))
+        }  # fmt: skip
+        assert len(set(by_direction.values())) > 1
+        for row in read_measure(tmp_path, "shifts.csv"):
+            if (row["shift"], row["fill"]) == (5, "edge"):
+                accuracy = by_direction.pop(row["direction"])
+                assert row["test_accuracy"] == pytest.approx(accuracy, abs=1e-4)
+        assert not by_direction
 
 
 def test_memory_of_a_trained_net(run_main, tmp_path):

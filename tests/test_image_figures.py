@@ -725,6 +725,7 @@ def test_figure_of_mlp_and_cnn(tmp_path):
         "50%", "50%", "51%", "30%", "31%", "32%"
     ]  # fmt: skip
     assert bars.get_ylim()[0] > bars.get_ylim()[1]  # the first seed on top
+    assert bars.get_xlim() == (0, 1)
     few = for_c3(tmp_path / "few", [(60, 9), (60, 10), (60, 11)])  # of 200
     groups = [few[e.group] for e in figures()["mlp_and_cnn"].experiments]
     texts = draw("mlp_and_cnn", groups).axes[1].texts

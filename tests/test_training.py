@@ -1,6 +1,5 @@
 """The training loop: evaluation, early stopping, checkpoints, resumption, interruption, records."""
 
-import contextlib
 import csv
 import itertools
 import json
@@ -23,11 +22,10 @@ import torch
 from data.batches import ArrayBatches
 from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
-from training import Interrupted, UsageError, optim
-from training.cli import ROOT, check_same_run, run_training
-from training.distributed import ProcessGroup, deferred_signals, has_bfloat16
+from training import UsageError, optim
+from training.cli import ROOT, check_same_run, run_training, train_in_process
 from training.optim import make_optimizer
-from training.plotting import new_figure, style
+from training.plotting import draw_curves, new_figure, style
 from training.runs import (
     HISTORY_COLUMNS,
     RunFolder,
@@ -223,7 +221,8 @@ def trained_with(losses: Sequence[float], folder: Path, *flags: object) -> Train
 
 @pytest.mark.parametrize(
     ("losses", "patience", "best_step", "steps"),
-    [([3.0, 2.0, 2.5, 2.0, 1.0], 2, 1, 3),  # an equal loss is none that is lower
+    [([3.0, 2.0, 2.5, 1.0], 1, 1, 2),
+     ([3.0, 2.0, 2.5, 2.0, 1.0], 2, 1, 3),  # an equal loss is none that is lower
      ([3.0, 2.0, 2.5, 1.0, 1.5], 2, 3, 4),
      ([9.0, 5.0, 6.0, 7.0, 4.0, 8.0, 8.0, 8.0, 0.0], 3, 4, 7),  # patience bridges the hill
      ([1.0] * 50, 0, 0, 49)],
@@ -646,12 +645,22 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path):
     assert (folder / "result.json").exists()
 
 
-def test_a_scheduler_that_sets_world_size_is_no_torchrun(tmp_path):
-    flags = ("--n_samples", "100", "--max_epochs", "1", "--run_dir", str(tmp_path / "run"))
-    variables = os.environ | {"WORLD_SIZE": "2", "RANK": "1"}
-    done = run_python("part1_mlp/train.py", *flags, env=variables)
-    assert done.returncode == 0
-    assert "validation accuracy" in done.stdout
+@pytest.mark.parametrize(("jobs", "threads"), [(1, "7"), (2, "4"), (3, "2"), (20, "1")])
+def test_runs_side_by_side_share_the_cores(jobs, threads, monkeypatch, tmp_path):
+    called = {}
+
+    def run(command: Sequence[str], **options: object) -> SimpleNamespace:
+        called.update(options, command=command)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr("training.cli.subprocess.run", run)
+    monkeypatch.setattr("training.cli.os.cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    train_in_process(["train.py", "--seed", "3"], tmp_path, jobs=jobs, name="a run")
+    assert called["env"]["OMP_NUM_THREADS"] == threads
+    assert called["command"][1:] == [
+        "train.py", "--seed", "3", "--quiet", "--resume", "--run_dir", str(tmp_path)
+    ]  # fmt: skip
 
 
 def test_a_notebooks_backend_and_matplotlibrc_change_no_byte(run_main, tmp_path):
@@ -667,6 +676,37 @@ def test_a_notebooks_backend_and_matplotlibrc_change_no_byte(run_main, tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         pictures.append((tmp_path / "run" / "curves.png").read_bytes())
     assert pictures[0] == pictures[1] == pictures[2]
+
+
+def test_curves_of_runs_show_their_histories_and_mark_the_kept_weights(run_main, tmp_path):
+    folders = [tmp_path / "slow", tmp_path / "fast"]
+    for folder, rate in zip(folders, (0.01, 0.1), strict=True):
+        flags = ("--seed", 3, "--learning_rate", rate, "--run_dir", folder)
+        run_main(train.main, "train.py", *SHORT, *flags)
+    runs = [read_run(folder) for folder in folders]
+    with style():
+        loss, accuracy = draw_curves(runs).axes
+    for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+        lines = iter(axes.lines)
+        for run in runs:
+            for split in ("train", "test"):
+                x, y = next(lines).get_data()
+                assert x.tolist() == run.history["epoch"].tolist()
+                assert y.tolist() == run.history[f"{split}_{quantity}"].tolist()
+            at = np.argmin(run.history["val_loss"])
+            expected = [run.history[name][at] for name in ("epoch", f"test_{quantity}")]
+            assert np.ravel(next(lines).get_data()).tolist() == expected
+        assert next(lines, None) is None
+        assert len({line.get_color() for line in axes.lines}) == 2
+        assert axes.get_ylabel() == quantity
+    assert loss.get_ylim()[0] == 0
+    names = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    assert names == ["slow train", "slow test", "fast train", "fast test"]
+    run_main(train.main, "train.py", *SHORT, "--seed", 4, "--run_dir", tmp_path / "other")
+    with style():
+        _, accuracy = draw_curves([runs[0], read_run(tmp_path / "other")]).axes
+    names = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    assert names == ["seed 3 train", "seed 3 test", "seed 4 train", "seed 4 test"]
 
 
 def test_lines_have_the_width_of_the_committed_figures():
@@ -705,38 +745,6 @@ def test_whichever_length_is_reached_first_ends_the_run(
     run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "run")
     result = read_run(tmp_path / "run").result
     assert (result["steps"], result["stopped_by"]) == (steps, stopped_by)
-
-
-@pytest.mark.parametrize(("n_processes", "interrupts"), [(1, True), (2, False)])
-def test_a_second_signal_interrupts_unless_torchrun_forwards_it(n_processes, interrupts):
-    with deferred_signals(n_processes) as signals:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert signals == [signal.SIGINT]
-        with pytest.raises(Interrupted) if interrupts else contextlib.nullcontext():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)  # Python calls the handler between two of its instructions
-
-
-def test_numbers_are_summed_over_the_processes():
-    def all_reduce(tensor: torch.Tensor, group: object) -> None:
-        tensor += torch.tensor([10.0, 0.0], dtype=torch.float64)[: len(tensor)]  # of another one
-
-    dist = SimpleNamespace(get_rank=lambda: 0, get_world_size=lambda: 2,
-                           get_backend=lambda: "gloo", all_reduce=all_reduce)  # fmt: skip
-    group = ProcessGroup(dist)
-    assert group.total(1.0, 2.0) == (11.0, 2.0)
-    assert group.any(False), "it holds in the other process"
-    assert ProcessGroup().total(1.0, 2.0) == (1.0, 2.0)
-
-
-@pytest.mark.parametrize("supported", [True, False])
-def test_a_gpu_is_asked_for_bfloat16_units(supported, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(
-        "torch.cuda.is_bf16_supported", lambda **how: asked.update(how) or supported
-    )
-    assert has_bfloat16("cuda:0") is supported
-    assert asked == {"including_emulation": False}
 
 
 def test_a_folder_is_refused_before_any_data_are_loaded(run_main, tmp_path, monkeypatch):

@@ -1009,13 +1009,6 @@ def test_more_images_are_evaluated_at_once_on_a_gpu(device, n, build, images, mo
     assert (model.device.type, model.evaluation_chunk) == (device, n)
 
 
-def test_each_process_has_a_gpu_of_its_own(monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert distributed.own_device("cuda") == torch.device("cuda", 3)
-    assert distributed.own_device("cuda:1") == torch.device("cuda", 1)
-    assert distributed.own_device("cpu") == CPU
-
-
 HIDDEN_WEIGHTS = {
     "pytorch": lambda net: [layer[0].weight for layer in net.hidden],
     "cnn": lambda net: [layer.weight for layer in net.features if isinstance(layer, nn.Conv2d)],
