@@ -86,7 +86,7 @@ def load_dataset(
         seed: draws the toy sets; chooses which training images of CIFAR-10 become validation.
         n_samples: toy sets: samples in all (default 5000), 60 % to train, 20 % to validate and
             20 % to test on. CIFAR-10: training images to keep, validation included, and at most as
-            many test images (default all).
+            many test images, the same for every seed (default all).
         noise: toy sets: standard deviation of the Gaussian noise (default: moons 0.2, circles 0.1).
         factor: circles: radius of the inner circle, that of the outer being 1 (default 0.5).
         data_dir, cifar10_url: CIFAR-10: where to read it, see `data.cifar10.load_cifar10`.
@@ -121,5 +121,8 @@ def _cifar10(seed: int, n_samples: int | None, data_dir, url: str | None) -> Dat
     order = np.random.default_rng(seed).permutation(len(x))[:n_samples]
     n_val = max(1, int(len(order) * CIFAR10_VALIDATION_SHARE))
     val, train = order[:n_val], order[n_val:]
-    arrays = x[train], y[train], x[val], y[val], x_test[:n_samples], y_test[:n_samples]
+    # Image folders are read class by class, so the first test images would be of few classes.
+    kept = np.random.default_rng(0).permutation(len(x_test))[:n_samples]
+    test = slice(None) if n_samples is None else np.sort(kept)
+    arrays = x[train], y[train], x[val], y[val], x_test[test], y_test[test]
     return Dataset("cifar10", *arrays, CLASS_NAMES)

@@ -106,7 +106,7 @@ class LeakyReLU:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Map x of any shape to the same shape."""
-        self._slope = np.where(x > 0, 1, self.neg_slope).astype(x.dtype)
+        self._slope = np.where(x > 0, 1, self.neg_slope).astype(np.result_type(x, np.float16))
         return x * self._slope
 
     def backward(self, dout: np.ndarray) -> np.ndarray:

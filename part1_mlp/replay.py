@@ -78,7 +78,8 @@ def difference(run: RunRecord, history: History) -> str:
             losses = [f"{h['val_loss'][-1]:.4g}" for h in (history, run.history)]
             return (
                 f"a replay that differs from {run.path} from step {(one or other)[0]:.0f} on, as "
-                "with other library versions or another device; its last validation loss is "
+                "with other library versions, another device, or a run that was made longer; its "
+                "last validation loss is "
                 f"{losses[0]}, that of the run {losses[1]}"
             )
     return ""

@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import DATASETS, Dataset, load_dataset
-from data.batches import ArrayBatches
+from data.batches import ArrayBatches, EpochBatches
 from part1_mlp.mlp_numpy import MLP as NumpyMLP
 from part1_mlp.mlp_numpy import SGD, NumpyModel
 from part1_mlp.modules import INITIALISERS, NEG_SLOPE
@@ -75,7 +75,7 @@ def build_parser(parent: Parser) -> Parser:
         help="pytorch: probability of zeroing a hidden activation")
     add("--batch_norm", type=on_off, metavar="on|off", help="pytorch: batch normalisation")
     add("--skip", type=on_off, metavar="on|off",
-        help="pytorch: skip connections between hidden layers of equal width")
+        help="pytorch: skip connections around hidden layers as wide as their input")
     add("--activation", choices=("relu", "leaky_relu", "elu", "gelu", "silu"),
         help="activation of the hidden layers; gelu and silu: pytorch alone")
     add("--neg_slope", type=number(float, 0), default=NEG_SLOPE, metavar="X",
@@ -135,7 +135,9 @@ def build(args: argparse.Namespace) -> tuple[Trainable, Batches]:
     """The model and the batches it will be trained on.
 
     Raises:
-        UsageError: batch normalisation would meet a batch of one sample.
+        UsageError: batch normalisation would meet a batch of one sample, or no layer can have a
+            skip connection.
+        DataError: the batch size is out of range, or the data are missing or broken.
     """
     dataset = load_dataset(
         args.dataset, seed=args.seed, n_samples=args.n_samples, noise=args.noise,
@@ -143,19 +145,22 @@ def build(args: argparse.Namespace) -> tuple[Trainable, Batches]:
     )  # fmt: skip
     if args.validation == "test":
         dataset = dataset.validated_on_test()
-    if args.dry_run:
-        dataset = dataset.head(DRY_RUN_SAMPLES if args.batch_size == "full" else args.batch_size)
     n = len(dataset.x_train)
-    batch_size = n if args.batch_size == "full" or args.dry_run else args.batch_size
+    batch_size = n if args.batch_size == "full" else args.batch_size
     if args.batch_norm and (batch_size == 1 or n % batch_size == 1):
         raise UsageError("--batch_size: batch normalisation cannot train on a batch of one sample")
+    if args.dry_run:
+        EpochBatches(n, batch_size, args.seed)  # refuses what the run would refuse
+        batch_size = DRY_RUN_SAMPLES if args.batch_size == "full" else batch_size
+        dataset = dataset.head(max(2, batch_size))  # one sample has no variance to whiten by
+        batch_size = min(batch_size, len(dataset.x_train))
     return (_build_numpy if args.model == "numpy" else _build_pytorch)(args, dataset, batch_size)
 
 
 def _build_numpy(
     args: argparse.Namespace, dataset: Dataset, batch_size: int
 ) -> tuple[Trainable, Batches]:
-    net = _numpy_net(args, dataset)
+    net = _numpy_net(args, dataset, activation=args.activation)
     optimizer = SGD(
         net.linears, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
     )
@@ -185,6 +190,8 @@ def _build_pytorch(
     device, dtype = own_device(args.device), _dtype(args)
     torch.manual_seed(args.seed)
     net = MLP.from_config(vars(args), dataset.n_inputs, dataset.n_classes).to(device, dtype)
+    if args.skip and not any(net.skips):
+        raise UsageError("--skip: no hidden layer is as wide as its input")
     choose_threads(batch_size * max(p.numel() for p in net.parameters()))
     if args.init != "pytorch":
         net.load_numpy_weights(_numpy_net(args, dataset).state_dict())
@@ -216,9 +223,12 @@ def _build_pytorch(
     return model, batches
 
 
-def _numpy_net(args: argparse.Namespace, dataset: Dataset) -> NumpyMLP:
+def _numpy_net(args: argparse.Namespace, dataset: Dataset, *, activation: str = "relu") -> NumpyMLP:
+    """The NumPy MLP. Its weights depend neither on the activation nor on bfloat16."""
+    precision = args.precision.replace("bfloat16", "float32")
+    config = vars(args) | {"activation": activation, "precision": precision}
     rng = np.random.default_rng(args.seed)
-    return NumpyMLP.from_config(vars(args), dataset.n_inputs, dataset.n_classes, rng=rng)
+    return NumpyMLP.from_config(config, dataset.n_inputs, dataset.n_classes, rng=rng)
 
 
 def _image_pipeline(args: argparse.Namespace, images, labels, batch_size: int):

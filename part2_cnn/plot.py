@@ -73,9 +73,10 @@ def draw_filters(net: CNN) -> Figure:
     scale = np.abs(filters).max() or 1.0
     rows = -(-len(filters) // FILTERS_A_ROW)
     figure, panels = new_figure(rows, FILTERS_A_ROW, panel=(0.55, 0.55))
-    for axes, weights in zip(panels.flat, filters, strict=True):
-        axes.imshow(0.5 + 0.5 * weights / scale)
+    for axes in panels.flat:
         axes.set_axis_off()
+    for axes, weights in zip(panels.flat, filters, strict=False):
+        axes.imshow(0.5 + 0.5 * weights / scale)
     figure.suptitle(f"First layer: {len(filters)} filters of 3x3, grey is 0", fontsize=9)
     return figure
 

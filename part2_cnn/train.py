@@ -5,6 +5,7 @@ torchrun --standalone --nproc_per_node=2 part2_cnn/train.py --recipe best --data
 """
 
 import argparse
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import Dataset, load_dataset
-from data.batches import ImageBatches, mix
+from data.batches import EpochBatches, ImageBatches, mix
 from data.images import image_pipeline, resize
 from part2_cnn.model import CHANNELS, CNN
 from part2_cnn.recipes import RECIPES
@@ -116,7 +117,8 @@ def build(
 
     x, y = to_device(*dataset.split("train"))
     batch_size = len(x) if args.batch_size == "full" or args.dry_run else args.batch_size
-    max_epochs = args.max_epochs or RECIPES[args.recipe]["max_epochs"]
+    by_steps = args.max_steps and math.ceil(args.max_steps / math.ceil(len(x) / batch_size))
+    max_epochs = min(filter(None, (args.max_epochs, by_steps)), default=1)
     prepare, batches, views = image_pipeline(
         x, y, batch_size, seed=args.seed, max_epochs=max_epochs, augment=args.augment,
         cutout=args.cutout, image_sizes=args.image_sizes, n_views=args.views,
@@ -153,7 +155,9 @@ def _load(args: argparse.Namespace, group: ProcessGroup) -> Dataset:
         group.on_main(lambda: load() and None)  # one process downloads and unpacks for all
     dataset = load()
     if args.dry_run:
-        batch = len(dataset.x_train) if args.batch_size == "full" else args.batch_size
+        n = len(dataset.x_train)
+        batch = n if args.batch_size == "full" else args.batch_size
+        EpochBatches(n, batch, args.seed)  # refuses what the run would refuse
         dataset = dataset.head(min(batch, EVALUATION_CHUNK // args.views))
     return dataset
 

@@ -180,7 +180,8 @@ def main() -> int:
             figures["lengths"] = draw_accuracy_against_length(runs)
         if nets:
             figures["gradients"] = draw_gradient_norms(nets, [run.path.name for run in kept])
-            figures["trajectories"] = draw_trajectories(nets[0])
+            if len(nets[0].W_hh) > 1:  # the states of a single unit have one component alone
+                figures["trajectories"] = draw_trajectories(nets[0])
         else:
             missing = "no vanilla RNN with T > 1 has kept its weights"
             print(f"no hidden states: {missing}", file=sys.stderr)

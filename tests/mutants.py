@@ -87,7 +87,8 @@ PRESENTATION = {
     "help", "metavar", "description", "prog", "color", "colour", "size", "fontsize", "markersize",
     "linewidth", "linewidths", "linestyle", "alpha", "label", "title", "ha", "va", "loc", "marker",
     "zorder", "xlabel", "ylabel", "panel", "cmap", "shrink", "markeredgecolor", "markeredgewidth",
-    "frameon", "ncols", "rotation", "bbox_to_anchor", "unit", "refresh", "indent", "strict",
+    "frameon", "ncols", "rotation", "bbox_to_anchor", "unit", "refresh", "indent", "text_kw",
+    "strict",
 }  # fmt: skip
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 

@@ -115,6 +115,23 @@ def test_the_largest_whole_number_is_a_billion():
         (("--resume", "--overwrite"), "--resume"),
         (("--model", "pytorch", "--optimizer", "adam", "--momentum", "0.5"), "--momentum"),
         (("--model", "pytorch", "--batch_norm", "on", "--batch_size", "1"), "--batch_size"),
+        (("--batch_size", "5000", "--dry_run"), "--batch_size: 5000 is out of range"),
+        (
+            (
+                "--model",
+                "pytorch",
+                "--batch_norm",
+                "on",
+                "--n_samples",
+                "16",
+                "--batch_size",
+                "3",
+                "--dry_run",
+            ),
+            "--batch_size: batch normalisation",
+        ),
+        (("--model", "pytorch", "--skip", "on"), "--skip: no hidden layer is as wide"),
+        (("--seed", "4294967295", "--n_seeds", "2"), "--n_seeds: a seed would be above 42949"),
         (("--dataset", "cifar10", "--noise", "0.1"), "--noise"),
         (("--dataset", "cifar10", "--factor", "0.5"), "--factor is for circles"),
         (("--dataset", "moons", "--factor", "0.5"), "--factor is for circles"),
@@ -123,6 +140,24 @@ def test_the_largest_whole_number_is_a_billion():
 )
 def test_flags_that_do_not_go_together(flags, words, refused):
     refused(*flags, words=words)
+
+
+def test_the_momentum_of_a_recipe_is_not_that_of_another_optimiser():
+    best = ["--model", "pytorch", "--dataset", "cifar10", "--recipe", "best", "--device", "cpu"]
+    assert train.parse(best).momentum == 0.9
+    for optimizer in ("adam", "adamw"):
+        args = train.parse([*best, "--optimizer", optimizer, "--max_steps", "7"])
+        assert (args.momentum, args.max_epochs) == (0, None)
+        with pytest.raises(UsageError, match="--momentum"):
+            train.parse([*best, "--optimizer", optimizer, "--momentum", "0.9"])
+
+
+def test_a_dry_run_of_one_image_a_step_can_be_whitened(run_main, tiny_cifar10):
+    flags = ("--model", "pytorch", "--dataset", "cifar10", "--data_dir", tiny_cifar10,
+             "--whiten", "on", "--batch_size", 1, "--dry_run")  # fmt: skip
+    code, out, err = run_main(train.main, "train.py", *flags)
+    assert (code, err) == (0, "")
+    assert "dry run" in out
 
 
 def test_a_device_that_is_absent(refused):
@@ -234,6 +269,17 @@ def test_hyphens_stand_for_underscores(run_main, tmp_path):
 
 
 # --- Plotting -----------------------------------------------------------------------------------
+
+
+def test_a_result_without_the_best_step_is_refused(run_main, tmp_path):
+    _train(run_main, tmp_path / "run")
+    path = tmp_path / "run" / "result.json"
+    result = json.loads(path.read_text())
+    del result["best_step"]
+    path.write_text(json.dumps(result))
+    code, _, err = run_main(plot.main, "plot.py", tmp_path / "run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "result.json is broken: best_step is missing" in err
 
 
 def test_plot_refuses_what_is_no_run(run_main, refused, tmp_path):

@@ -82,7 +82,7 @@ def test_bayes_accuracy_equals_a_brute_force_estimate():
     assert found == pytest.approx(estimate, abs=3 * (estimate * (1 - estimate) / n) ** 0.5)
     assert bayes_accuracy("circles", 5.0) == pytest.approx(0.5, abs=0.05)
     assert bayes_accuracy("moons", 0.05) == pytest.approx(1, abs=1e-6)
-    assert bayes_accuracy("moons", 0) == 1
+    assert bayes_accuracy("moons", 0) == bayes_accuracy("moons", 0.01) == 1
     with pytest.raises(ValueError, match=r"below 0\.01"):
         bayes_accuracy("moons", 0.001)
 
@@ -145,6 +145,18 @@ def test_splits_are_disjoint_and_whole_and_depend_on_the_seed(images):
         labels = [label_of[image.tobytes()] for image in data.split(split)[0]]
         np.testing.assert_array_equal(data.split(split)[1], labels)
     assert as_set(data.x_val) != as_set(other.x_val)
+
+
+def test_fewer_test_images_are_of_many_classes_and_the_same_for_every_seed(images):
+    whole = load_dataset("cifar10", data_dir=images)
+    few, other = (load_dataset("cifar10", data_dir=images, n_samples=10, seed=s) for s in (0, 1))
+    assert len(few.x_test) == 10
+    assert len(set(few.y_test)) > 5  # image folders are read class by class
+    assert (few.x_test == other.x_test).all()
+    assert (few.y_test == other.y_test).all()
+    rows = [np.flatnonzero((whole.x_test == image).all((1, 2, 3))).item() for image in few.x_test]
+    assert rows == sorted(rows)
+    assert whole.y_test[rows].tolist() == few.y_test.tolist()
 
 
 def test_n_samples_counts_the_training_images_with_validation(images):

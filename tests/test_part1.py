@@ -105,6 +105,12 @@ def test_both_nets_have_the_same_activation(activation, slope, rng):
     assert not np.allclose(relu.forward(x), expected)
 
 
+def test_leaky_relu_of_whole_numbers_keeps_its_slope():
+    layer = LeakyReLU(0.5)
+    assert layer.forward(np.array([[-2, 0, 2]])).tolist() == [[-1, 0, 2]]
+    assert layer.backward(np.array([[4.0, 4.0, 4.0]])).tolist() == [[2, 2, 4]]
+
+
 def test_softmax_survives_huge_logits():
     p = SoftMax().forward(np.array([[1e4, 0.0], [-1e4, -1e4]]))
     np.testing.assert_allclose(p, [[1, 0], [0.5, 0.5]])
@@ -226,6 +232,22 @@ def test_initial_weights_have_the_deviation_they_claim(init):
     expected = {"he": np.sqrt(2 / 400), "pytorch": 1 / np.sqrt(3 * 400), "normal": 0.01}[init]
     assert weight.std() == pytest.approx(expected, rel=0.01)
     assert abs(weight.mean()) < 4 * expected / np.sqrt(weight.size)
+
+
+@pytest.mark.parametrize("flags", ["--activation gelu", "--activation silu", "--precision bfloat16",
+                                   "--precision float64 --activation gelu"])  # fmt: skip
+@pytest.mark.parametrize("init", ["he", "normal"])
+def test_both_nets_begin_with_the_same_weights(init, flags, monkeypatch):
+    """Also where the NumPy MLP lacks the activation or the precision."""
+    monkeypatch.setattr(distributed, "has_bfloat16", lambda _: True)
+    common = ["--init", init, "--seed", "3", "--n_samples", "100", "--dnn_hidden_units", "6,5"]
+    theirs, _ = train.build(train.parse([*common, "--model", "pytorch", *flags.split()]))
+    ours, _ = train.build(train.parse(common))
+    for name, value in ours.weights().items():
+        layer, kind = name.split(".")
+        linear = (*(hidden[0] for hidden in theirs.net.hidden), theirs.net.output)[int(layer)]
+        found = getattr(linear, kind).detach().numpy().T
+        np.testing.assert_allclose(found, value, rtol=1e-6)
 
 
 # --- Precision ----------------------------------------------------------------------------------

@@ -423,10 +423,11 @@ def test_image_sizes_share_the_planned_epochs_and_evaluations_follow(images, sma
     ours.evaluate("val")
     ours.evaluate("val", final=True)
     assert seen == [16, 16, 32]
-    # --max_steps alone: the recipe's 35 epochs are shared.
-    best = parse("--data_dir", images, "--recipe", "best", "--max_steps", 5, "--batch_size", 27)
-    _, batches = train.build(best)
-    assert [next(batches.epoch(e))[0].shape[-1] for e in (0, 22, 23, 34)] == [24, 24, 32, 32]
+    # Of two steps each: the epochs of --max_steps, or fewer, are shared, not the recipe's.
+    best = ("--data_dir", images, "--recipe", "best", "--max_steps", 5, "--batch_size", 27)
+    for more, sizes in (((), [24, 24, 32]), (("--max_epochs", 2), [24, 32])):
+        _, batches = train.build(parse(*best, *more))
+        assert [next(batches.epoch(e))[0].shape[-1] for e in range(len(sizes))] == sizes
 
 
 class Rank(distributed.ProcessGroup):
@@ -591,6 +592,17 @@ def test_plot_draws_curves_confusion_matrix_mistakes_and_filters(
     assert code == 0
     assert "has not kept its weights" in err
     assert [Path(line).name for line in stdout.splitlines()] == ["curves.png", "curves.pdf"]
+
+
+def test_filters_that_do_not_fill_a_row_are_drawn():
+    figure = plot.draw_filters(CNN(3, 10, channels=(5, 4, 4)))
+    assert [bool(axes.images) for axes in figure.axes] == [True] * 5 + [False] * 3
+    assert not any(axes.axison for axes in figure.axes)
+
+
+def test_a_dry_run_refuses_a_batch_that_the_run_would_refuse(refused, images):
+    flags = ("--data_dir", images, "--batch_size", 1000, "--dry_run")
+    refused(train.main, *flags, words="--batch_size: 1000 is out of range, choose from 1 to 54")
 
 
 @pytest.fixture

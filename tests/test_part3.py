@@ -519,6 +519,15 @@ def test_plot_draws_every_figure(run_main, tmp_path):
     assert all(path.stat().st_size > 5000 for path in written)
 
 
+def test_the_states_of_a_single_unit_have_no_plane_to_be_drawn_in(run_main, tmp_path):
+    run_main(train.main, "train.py", *SHORT, "--num_hidden", 1, "--run_dir", tmp_path / "run")
+    code, out, err = run_main(plot.main, "plot.py", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert [Path(line).name for line in out.split()] == [
+        "curves.png", "curves.pdf", "gradients.png", "gradients.pdf"
+    ]  # fmt: skip
+
+
 def test_plot_draws_curves_alone_without_a_vanilla_net(run_main, tmp_path):
     run_main(train.main, "train.py", *SHORT, "--cell", "gru", "--run_dir", tmp_path / "run")
     code, out, err = run_main(plot.main, "plot.py", tmp_path / "run")

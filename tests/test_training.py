@@ -1,5 +1,6 @@
 """The training loop: evaluation, early stopping, checkpoints, resumption, interruption, records."""
 
+import copy
 import csv
 import itertools
 import json
@@ -22,7 +23,7 @@ import torch
 from data.batches import ArrayBatches
 from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
-from training import UsageError, optim
+from training import Interrupted, UsageError, optim
 from training.cli import ROOT, check_same_run, run_training, train_in_process
 from training.optim import make_optimizer
 from training.plotting import draw_curves, new_figure, style
@@ -180,6 +181,14 @@ def test_our_optimisers_take_the_steps_of_pytorchs(name, settings):
             optimizer.step()
     for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("hidden", ["6", ""])
+def test_the_history_of_muon_holds_the_learning_rate_that_was_given(hidden, run_main, tmp_path):
+    flags = ("--model", "pytorch", "--optimizer", "muon", "--dnn_hidden_units", hidden,
+             "--learning_rate", 0.02, *SHORT, "--run_dir", tmp_path / "run")  # fmt: skip
+    run_main(train.main, "train.py", *flags)
+    assert set(read_run(tmp_path / "run").history["learning_rate"]) == {0.02}
 
 
 def test_our_optimisers_refuse_the_state_of_other_parameters():
@@ -377,6 +386,29 @@ def test_a_finished_run_with_a_constant_rate_can_be_made_longer(run_main, tmp_pa
     assert code == 2  # its rate depends on the length
 
 
+def test_a_run_that_is_made_longer_has_no_result_until_it_ends(run_main, tmp_path, monkeypatch):
+    flags = ("--n_samples", 300, "--run_dir", tmp_path, "--max_epochs")
+    run_main(train.main, "train.py", *flags, 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "fit", lambda self: (_ for _ in ()).throw(Interrupted()))
+        assert run_main(train.main, "train.py", *flags, 5, "--resume")[0] == 130
+    assert not (tmp_path / "result.json").exists()
+    code, _, err = run_main(plot.main, "plot.py", tmp_path)
+    assert (code, "result.json is missing" in err) == (2, True)
+    run_main(train.main, "train.py", *flags, 5, "--resume")
+    assert read_run(tmp_path).result["epochs"] == 5
+
+
+def test_a_run_that_has_ended_stays_as_it_is_when_fewer_steps_are_asked_for(run_main, tmp_path):
+    flags = ("--n_samples", 300, "--run_dir", tmp_path, "--max_epochs")
+    run_main(train.main, "train.py", *flags, 3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for epochs in (2, 3):
+        code, _, err = run_main(train.main, "train.py", *flags, epochs, "--resume")
+        assert (code, "ended already" in err) == (0, True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("model", ["numpy", "pytorch"])
 def test_several_seeds_are_runs_of_their_own(model, run_main, tmp_path):
     flags = ("--model", model, *SHORT)
@@ -419,6 +451,19 @@ def test_divergence_is_said_and_keeps_finite_weights(model, run_main, tmp_path):
     rarely = ("--eval_freq", 10**6, "--max_steps", 1000, "--overwrite")
     _, _, err = run_main(train.main, "train.py", *flags, *rarely)
     assert "no longer a finite number at step 100;" in err
+
+
+@pytest.mark.parametrize("model", ["numpy", "pytorch"])
+def test_a_single_weight_that_is_not_finite_is_noticed(model):
+    trained, _ = train.build(train.parse(["--model", model, "--n_samples", "100"]))
+    whole = trained.weights()
+    assert trained.is_finite()
+    for name in whole:
+        for bad in (np.nan, np.inf):
+            changed = copy.deepcopy(whole)
+            changed[name][..., 0] = bad
+            trained.load_weights(changed)
+            assert not trained.is_finite(), name
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path, monkeypatch):
@@ -645,8 +690,11 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path):
     assert (folder / "result.json").exists()
 
 
-@pytest.mark.parametrize(("jobs", "threads"), [(1, "7"), (2, "4"), (3, "2"), (20, "1")])
-def test_runs_side_by_side_share_the_cores(jobs, threads, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("jobs", "given", "threads"),
+    [(1, {}, None), (2, {}, "4"), (3, {}, "2"), (20, {}, "1"), (3, {"OMP_NUM_THREADS": "7"}, "7")],
+)
+def test_runs_side_by_side_share_the_cores(jobs, given, threads, monkeypatch, tmp_path):
     called = {}
 
     def run(command: Sequence[str], **options: object) -> SimpleNamespace:
@@ -655,9 +703,9 @@ def test_runs_side_by_side_share_the_cores(jobs, threads, monkeypatch, tmp_path)
 
     monkeypatch.setattr("training.cli.subprocess.run", run)
     monkeypatch.setattr("training.cli.os.cpu_count", lambda: 8)
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setattr(os, "environ", given)
     train_in_process(["train.py", "--seed", "3"], tmp_path, jobs=jobs, name="a run")
-    assert called["env"]["OMP_NUM_THREADS"] == threads
+    assert called["env"].get("OMP_NUM_THREADS") == threads
     assert called["command"][1:] == [
         "train.py", "--seed", "3", "--quiet", "--resume", "--run_dir", str(tmp_path)
     ]  # fmt: skip

@@ -56,6 +56,20 @@ def test_runs_are_continued_and_test_numbers_are_not_read(run_main, tmp_path):
     assert call(run_main, tmp_path) == first
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_run_that_diverges_comes_last_and_stops_no_other(run_main, tmp_path):
+    script = ROOT / "part1_mlp" / "train.py"
+    grid = ("--grid", "learning_rate=1e6,0.1", "--seeds", 0, "--run_dir", tmp_path)
+    tables = []
+    for _ in range(2):  # the second call finds the runs ended
+        code, out, err = run_main(tune.main, "tune.py", script, *grid, *FIXED)
+        assert (code, err) == (0, "")
+        tables.append(out)
+    assert tables[0] == tables[1]
+    _, _, first, last = [line.strip("| ").split(" | ") for line in out.splitlines()]
+    assert (first[0], last[:2]) == ("0.1", ["1e6", "inf"])
+
+
 @pytest.mark.parametrize(
     ("flags", "why"),
     [

@@ -19,8 +19,8 @@ import numpy as np
 from data import DataError
 from training import DivergedError, Interrupted, UsageError
 from training.distributed import SINGLE_PROCESS, ProcessGroup, is_main_process, n_restarts
-from training.flags import one_line, plain
-from training.runs import IDENTIFYING_FLAGS, RunFolder
+from training.flags import LARGEST_SEED, one_line, plain
+from training.runs import IDENTIFYING_FLAGS, RESULT, RunFolder
 from training.trainer import LENGTH_FLAGS, Batches, Trainable, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +55,8 @@ def run_training(
         raise UsageError("--resume and --overwrite exclude each other")
     if n_restarts():  # torchrun repeats the command of a process that died
         args.resume, args.overwrite = True, False
+    if args.seed + args.n_seeds > LARGEST_SEED + 1:
+        raise UsageError(f"--n_seeds: a seed would be above {LARGEST_SEED}")
     runs = ROOT / "runs" if args.run_dir is None else args.run_dir
     endings = []
     for seed in range(args.seed, args.seed + args.n_seeds):
@@ -85,18 +87,25 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
         return earlier
 
     def start() -> dict | None:
+        """Begin or go on, or return the result of a run that has ended and stays as it is."""
         run_folder.open(**keep)
+        result = run_folder.result()
+        if result and not goes_on(result):
+            return result
         now = environment(args)
         warn_of_changes((earlier or {}).get("environment") or {}, now)
         run_folder.write_config(config | {"environment": now})
-        return run_folder.result()
+        (path / RESULT).unlink(missing_ok=True)  # of the shorter run, which goes on
+        return None
+
+    def goes_on(result: dict) -> bool:
+        return result["stopped_by"] in LENGTH_FLAGS and result["steps"] < trainer.total_steps
 
     earlier = group.on_main(check)
     trainer = Trainer(*build(args), args, run_folder, group)
     try:
         result = group.on_main(start)
-        at_its_length = result and result["stopped_by"] in LENGTH_FLAGS
-        if not result or (at_its_length and result["steps"] < trainer.total_steps):
+        if not result:
             result = _fit(trainer)
         elif group.is_main:
             print("the run has ended already, nothing to resume", file=sys.stderr)
@@ -220,7 +229,9 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def train_in_process(command: Sequence[str], folder: Path, *, jobs: int, name: str) -> None:
+def train_in_process(
+    command: Sequence[str], folder: Path, *, jobs: int, name: str, may_diverge: bool = False
+) -> None:
     """Train one run in a process of its own, or continue it.
 
     Args:
@@ -228,6 +239,7 @@ def train_in_process(command: Sequence[str], folder: Path, *, jobs: int, name: s
         folder: of the run.
         jobs: that run side by side and must not compete for the same cores.
         name: of the run, for the message.
+        may_diverge: a run that diverged is no failure.
 
     Raises:
         UsageError: the script failed; its last line is in the message.
@@ -235,8 +247,11 @@ def train_in_process(command: Sequence[str], folder: Path, *, jobs: int, name: s
     command = [sys.executable, *command, "--quiet", "--resume", "--run_dir", str(folder)]
     environment = dict(os.environ)
     if jobs > 1:
-        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    result = RunFolder(folder).result() if ended.returncode == EXIT_FAILED else None
+    if may_diverge and result and result["stopped_by"] == "diverged":
+        return
     if ended.returncode:
         message = ended.stderr.strip().rpartition("\n")[2]
         raise UsageError(f"{name}: exit code {ended.returncode}: {message}")

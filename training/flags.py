@@ -16,9 +16,11 @@ from training.runs import CONFIG, RunRecord, read_run
 from training.trainer import SCHEDULES
 
 LARGEST = 10**9  # whole number that a flag takes
+LARGEST_SEED = 2**32 - 1  # that scikit-learn takes
 LARGEST_REAL = 1e6
 MAX_COUNTS = 1000  # most numbers in a list
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+OWN_MOMENTUM = ("adam", "adamw")  # which take no other
 SWITCHES = ("compile", "dry_run", "overwrite", "quiet", "resume", "test")  # they take no value
 
 # --- Parsing --------------------------------------------------------------------------------------
@@ -72,8 +74,9 @@ def parse_with_recipe(
     args = parser.parse_args(argv)
     if vars(args).get("max_steps"):  # the recipe's epochs do not cut short the steps asked for
         parser.set_defaults(max_epochs=None)
-        args = parser.parse_args(argv)
-    return args
+    if args.optimizer in OWN_MOMENTUM:  # nor is the recipe's momentum that of another optimiser
+        parser.set_defaults(momentum=0.0)
+    return parser.parse_args(argv)
 
 
 def read_own_run(path: Path, train: ModuleType) -> RunRecord:
@@ -293,7 +296,7 @@ def add_run_flags(add: Callable[..., None]) -> None:
     """Device, seed, folder, resumption and messages of a run."""
     add("--device", type=device, default="auto", metavar="auto|cpu|cuda|cuda:N|mps",
         help="where PyTorch computes")
-    add("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
+    add("--seed", type=number(int, 0, LARGEST_SEED), default=0, metavar="N",
         help="of everything random: data, initial weights, batches")
     add("--n_seeds", type=number(int, 1, 100), default=1, metavar="N",
         help="train N runs one after another, with the seeds from --seed on, each in a folder of "
@@ -327,7 +330,7 @@ def check_momentum(args: argparse.Namespace) -> None:
     Raises:
         UsageError: there is one.
     """
-    if args.momentum and args.optimizer in ("adam", "adamw"):
+    if args.momentum and args.optimizer in OWN_MOMENTUM:
         raise UsageError(f"--momentum: {args.optimizer} has its own; give it to another")
 
 

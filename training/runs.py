@@ -30,8 +30,8 @@ HISTORY_COLUMNS = (
     "test_loss", "test_accuracy", "learning_rate", "seconds",
 )  # fmt: skip
 RESULT_KEYS = (
-    "test_accuracy", "test_loss", "best_epoch", "epochs", "steps", "seconds", "seed", "parameters",
-    "stopped_by",
+    "test_accuracy", "test_loss", "best_epoch", "best_step", "epochs", "steps", "seconds", "seed",
+    "parameters", "stopped_by",
 )  # fmt: skip
 IDENTIFYING_FLAGS = ("model", "dataset", "recipe", "seed")  # named first where runs differ
 CONFIG, HISTORY, RESULT = "config.json", "history.csv", "result.json"

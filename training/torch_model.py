@@ -81,12 +81,13 @@ class TorchModel:
     @property
     def learning_rate(self) -> float:
         """The optimiser's learning rate."""
-        return self.optimizer.param_groups[0]["lr"]
+        group = self.optimizer.param_groups[0]
+        return group["lr"] / group.get("lr_share", 1.0)
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = value * group.get("lr_share", 1.0)  # Muon's second group has its own
+            group["lr"] = value * group.get("lr_share", 1.0)  # Muon's groups have shares
 
     def train_step(self, x: torch.Tensor, y: torch.Tensor, weight: float = 1.0) -> None:
         """One step on prepared inputs (N, ...) and labels (N,), the loss multiplied by `weight`."""

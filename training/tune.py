@@ -42,7 +42,10 @@ def combinations(grid: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]
 
 
 def table(flags: Sequence[str], trials: Sequence[Trial]) -> str:
-    """A row a combination, the lowest validation loss first; means over the seeds."""
+    """A row a combination, the lowest validation loss first; means over the seeds.
+
+    The loss is infinite if a run diverged.
+    """
     head = (*flags, "validation loss", "validation accuracy", "min", "max", "epochs", "s a run")
     rows = []
     for values, runs in trials:
@@ -50,6 +53,8 @@ def table(flags: Sequence[str], trials: Sequence[Trial]) -> str:
             [run.result[name] for run in runs]
             for name in ("val_loss", "val_accuracy", "epochs", "seconds")
         )
+        if any(run.result["stopped_by"] == "diverged" for run in runs):
+            loss = [np.inf]
         cells = [f"{np.mean(loss):.4g}", f"{np.mean(accuracy):.4f}", f"{min(accuracy):.4f}"]
         cells += [f"{max(accuracy):.4f}", f"{np.mean(epochs):.0f}", f"{np.mean(seconds):.0f}"]
         rows.append((np.mean(loss), [*values, *cells]))
@@ -92,7 +97,7 @@ def main() -> int:
         command = [str(script), *fixed, *given, f"--seed={seed}"]
         name = "_".join([script.parent.name, *fixed, *given, str(seed)])
         path = args.run_dir / name.replace("--", "").replace("/", "-")
-        train_in_process(command, path, jobs=args.jobs, name=path.name)
+        train_in_process(command, path, jobs=args.jobs, name=path.name, may_diverge=True)
         return read_run(path)
 
     pairs = list(itertools.product(values, args.seeds))
