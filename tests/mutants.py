@@ -81,14 +81,14 @@ COMPARE = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, a
 ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
               ast.FloorDiv: ast.Div, ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult,
               ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}  # fmt: skip
-# Arguments that only change how something looks: tests of pixels would test Matplotlib. And
-# `strict`, for the lengths always agree: it only guards against a mistake elsewhere.
-PRESENTATION = {
+# Arguments that change no number: looks, for tests of pixels would test Matplotlib; `strict`, a
+# guard against mistakes elsewhere, since the lengths agree; and `inplace`, which saves memory.
+WITHOUT_EFFECT = {
     "help", "metavar", "description", "prog", "color", "colour", "size", "fontsize", "markersize",
     "linewidth", "linewidths", "linestyle", "alpha", "label", "title", "ha", "va", "loc", "marker",
     "zorder", "xlabel", "ylabel", "panel", "cmap", "shrink", "markeredgecolor", "markeredgewidth",
     "frameon", "ncols", "rotation", "bbox_to_anchor", "unit", "refresh", "indent", "text_kw",
-    "strict",
+    "strict", "inplace",
 }  # fmt: skip
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
@@ -147,7 +147,7 @@ def replacements(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
             yield "statement left out", ast.Pass()
         case ast.Call(func=func, args=args, keywords=keywords) if keywords:
             for i, keyword in enumerate(keywords):
-                if keyword.arg and keyword.arg not in PRESENTATION:
+                if keyword.arg and keyword.arg not in WITHOUT_EFFECT:
                     rest = keywords[:i] + keywords[i + 1 :]
                     yield f"argument {keyword.arg} left out", ast.Call(func, args, rest)
 
@@ -202,7 +202,7 @@ def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
     pending: list[ast.AST] = [statement]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.keyword) and node.arg in PRESENTATION:
+        if isinstance(node, ast.keyword) and node.arg in WITHOUT_EFFECT:
             continue
         if hasattr(node, "lineno"):
             yield node
