@@ -409,6 +409,16 @@ def test_a_run_that_has_ended_stays_as_it_is_when_fewer_steps_are_asked_for(run_
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_run_cannot_end_before_the_steps_that_it_has_done(run_main, tmp_path):
+    flags = ("--n_samples", 300, "--run_dir", tmp_path, "--max_steps")
+    run_main(train.main, "train.py", *flags, 10)
+    (tmp_path / "result.json").unlink()  # as of a run that was interrupted
+    code, _, err = run_main(train.main, "train.py", *flags, 9, "--resume")
+    assert (code, "--max_steps: the run has done 10 steps already" in err) == (2, True)
+    assert run_main(train.main, "train.py", *flags, 10, "--resume")[0] == 0
+    assert read_run(tmp_path).result["steps"] == 10
+
+
 @pytest.mark.parametrize("model", ["numpy", "pytorch"])
 def test_several_seeds_are_runs_of_their_own(model, run_main, tmp_path):
     flags = ("--model", model, *SHORT)

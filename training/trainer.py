@@ -235,7 +235,7 @@ class Trainer:
         """Return to the last checkpoint, if there is one.
 
         Raises:
-            UsageError: it is broken, or of another run.
+            UsageError: it is broken, of another run, or from after the end of this one.
         """
         state = self.group.on_main(
             lambda: load_checkpoint(self.checkpoint) if self.checkpoint.exists() else None
@@ -253,6 +253,8 @@ class Trainer:
             self._started -= progress["seconds"]
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise UsageError(f"{self.checkpoint}: not a checkpoint of this run") from error
+        if self.step > self.total_steps:
+            raise UsageError(f"--{self.limit}: the run has done {self.step} steps already")
 
     def _finish(self, stopped_by: str) -> dict:
         """Save, evaluate the best weights, and write the result."""
