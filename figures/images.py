@@ -87,7 +87,7 @@ def best_curves(groups: Sequence[Group]) -> Figure:
             band(axes, epochs, curves, colour=colour, line=line, label=label)
             axes.lines[-1].set(marker=marker, markevery=0.15, markersize=4)
             axes.set(xlabel="epoch", ylabel=quantity)
-    loss.set(title=f"test loss, {groups[0].net} on CIFAR-10", ylim=(0, 2.4))  # chance: 2.3
+    loss.set(title=f"test loss, {groups[0].net} on CIFAR-10", ylim=(0, None))
     accuracy.set(title="test accuracy, single view", ylim=(0, 1))
     accuracy.legend(loc="lower right", fontsize=7)
     return figure

@@ -30,7 +30,8 @@ STYLES = (  # colour, line, marker: of different brightness, so that grey print 
 )  # fmt: skip
 SIDEWAYS = 1.03  # factor between the same x of two lines, so that no point hides another
 SHIFT = 0.11  # the same in columns of figure 7
-GREYS = LinearSegmentedColormap.from_list("shares", ("#e8e8e8", "#20405c"))
+# A list: older versions take the second of a tuple of two as alpha.
+GREYS = LinearSegmentedColormap.from_list("shares", ["#e8e8e8", "#20405c"])
 CLOSE = 1.4  # ratio of tick marks below which the smaller is left out
 Lines = Mapping[str, Sequence[tuple[Group, int]]]  # each line's points: a group, after which steps
 

@@ -229,8 +229,7 @@ def _draw_boundary(axes: Axes, group: Group) -> None:
     (difference,) = (np.diff(values)[:, 0].reshape(grid.shape[:2]) for values in logits.values())
     plane = *grid.transpose(2, 0, 1), difference
     axes.contourf(*plane, [-np.inf, 0, np.inf], colors=PALE)
-    if difference.min() < 0 < difference.max():
-        axes.contour(*plane, [0], colors="black", linewidths=1.2)
+    axes.contour(*plane, [0], colors="black", linewidths=1.2)
     _draw_points(axes, *dataset.split("test"), dataset.class_names)
     epochs, steps, accuracy = (history[c][-1] for c in ("epoch", "step", "val_accuracy"))
     title = f"{group.label}, {epochs:g} epochs:\n{steps:,.0f} steps, accuracy {accuracy:.3f}"

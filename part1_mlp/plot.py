@@ -86,10 +86,8 @@ def make_grid(points: np.ndarray, side: int) -> np.ndarray:
 def _draw_field(axes: Axes, grid: np.ndarray, probability: np.ndarray) -> list:
     """Draw a probability on a grid, and the decision boundary if it crosses the grid."""
     x = grid.transpose(2, 0, 1)
-    drawn = [axes.contourf(*x, probability, np.linspace(0, 1, 11), cmap=PROBABILITY_COLOURS)]
-    if probability.min() < 0.5 < probability.max():  # else older versions of Matplotlib warn
-        drawn.append(axes.contour(*x, probability, [0.5], colors="black", linewidths=1.2))
-    return drawn
+    filled = axes.contourf(*x, probability, np.linspace(0, 1, 11), cmap=PROBABILITY_COLOURS)
+    return [filled, axes.contour(*x, probability, [0.5], colors="black", linewidths=1.2)]
 
 
 def _draw_samples(axes: Axes, dataset: Dataset) -> None:

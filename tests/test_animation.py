@@ -115,7 +115,7 @@ def last_net(run, model: str):
 @pytest.mark.parametrize("model", NETS)
 def test_a_replay_predicts_as_the_net_did(model, trained):
     """At the best evaluation and at the last, by the weights in the checkpoint."""
-    folder = trained("run", *NETS[model], "--learning_rate", 1, "--max_epochs", 10)
+    folder = trained("run", *NETS[model], "--learning_rate", 1, "--noise", 1, "--max_epochs", 30)
     before = {file: file.read_bytes() for file in folder.iterdir()}
     run = read_own_run(folder, train)
     steps, best = run.history["step"], run.result["best_step"]
@@ -153,7 +153,7 @@ def test_a_frame_shows_its_own_step(trained):
     assert (np.diff(inked) > 0).all(), "the curves grow"
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning:part1_mlp")
 def test_the_decision_boundary_is_drawn_where_there_is_one(trained):
     run = read_own_run(trained("run"), train)
     grid = plot.make_grid(load_dataset("moons", seed=3, n_samples=200).x_test, 50)

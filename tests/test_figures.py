@@ -35,6 +35,7 @@ from part3_rnn.train import VANILLA_ONLY
 from training import UsageError
 from training.cli import RESUMABLE_FLAGS, ROOT
 from training.flags import read_own_run
+from training.plotting import style
 from training.runs import RunRecord, load_best, read_run
 
 FOLDER = ROOT / "figures" / "records"
@@ -253,6 +254,24 @@ def test_interrupted_retraining_continues(tmp_path):
     assert read_run(kept / "short" / "seed0").result["seconds"] == 12345  # not trained again
     assert read_run(kept / "other" / "seed1").result["seed"] == 1
     assert list(work.iterdir()) == []  # so that the next call trains them anew
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_short_runs_alone_train_on_few_images(small, tmp_path, monkeypatch):
+    used = {}
+
+    def train_in_process(command: list[str], folder: Path, **options: object) -> None:
+        used[folder.parent.name] = command[command.index("0") + 1 :]  # after the seed
+        shutil.copytree(FOLDER / "mlp_numpy_moons_original" / "seed100", folder)
+
+    monkeypatch.setattr("figures.retrain.train_in_process", train_in_process)
+    monkeypatch.setattr("figures.retrain.write_small_cifar10", lambda folder, data_dir: folder)
+    images = dataclasses.replace(SHORT, group="images", flags="--dataset cifar10")
+    work, kept, given = (tmp_path / name for name in ("retrain", "records", "given"))
+    options = {"jobs": 1, "small": small, "data_dir": given}
+    retrain([SHORT, images], work, kept, Records(kept), **options)
+    folder = work / "cifar10" if small else given
+    assert used == {"short": [], "images": ["--data_dir", str(folder)]}
 
 
 def made_up(
@@ -524,6 +543,46 @@ def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp
     predicted = plot.predict_probability(run, dataset.x_test) > 0.5
     accuracy = (predicted == dataset.y_test).mean()
     assert accuracy == pytest.approx(run.result["test_accuracy"], abs=2e-3)  # float32 against 64
+
+
+WHOLE = (
+    "mlp_best",
+    "cnn_best",
+    "mlp_and_cnn",
+    "efficiency",
+    "shifts",
+    "6",
+    "7",
+    "longer",
+    "limits",
+    "hidden_sizes",
+)  # figures whose axes of shares go from 0 to 1
+SHARE = re.compile("accuracy|share|accuracy kept|same prediction")
+
+
+@pytest.mark.parametrize("name", figures())
+def test_axes_are_honest(name, records):
+    """All is inside the axes; a loss is seen from 0 on, and in most figures a share from 0 to 1."""
+    figure = figures()[name]
+    with style():
+        drawn = figure.draw(figure.groups(records))
+    shares = 0
+    for axes in drawn.axes:
+        low, high = np.sort(axes.get_ylim())
+        for line in axes.lines:
+            if line.get_transform() == axes.transData:
+                for values, limits in zip(line.get_data(), (axes.get_xlim(), (low, high)),
+                                          strict=True):  # fmt: skip
+                    assert np.min(limits) <= np.nanmin(values) <= np.nanmax(values)
+                    assert np.nanmax(values) <= np.max(limits)
+        if axes.get_ylabel() == "loss" and name != "4":
+            assert low == 0
+        if name in WHOLE and SHARE.search(axes.get_ylabel()):
+            shares += 1
+            assert -0.05 < low <= 0 < 1 <= high < 1.15
+    assert bool(shares) == (name in WHOLE and name != "mlp_and_cnn")
+    if name == "mlp_and_cnn":
+        assert [axes.get_ylim() for axes in drawn.axes[:1]] == [(0, 1)]
 
 
 def test_shifting_moves_pixels_and_fills_the_gap():

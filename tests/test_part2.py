@@ -632,6 +632,7 @@ def test_confusion_matrix_counts_true_classes_in_rows(answers):
     assert axes.get_title() == "6 answers, accuracy 0.5000"
     assert [label.get_text() for label in axes.get_yticklabels()] == list(CLASS_NAMES)
     assert figure.axes[1].get_ylabel() == "share of the true class"
+    assert not any(line.get_visible() for line in axes.get_xgridlines() + axes.get_ygridlines())
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {45}, "names overlap"
 
 

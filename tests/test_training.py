@@ -773,6 +773,17 @@ def test_lines_have_the_width_of_the_committed_figures():
     assert line.get_linewidth() == 1.4
 
 
+def test_the_numpy_mlp_on_a_toy_set_does_without_pytorch(tmp_path):
+    """Whose import takes longer than the training."""
+    code = (
+        "import sys; from part1_mlp import train; "
+        "sys.argv[1:] = ['--n_samples', '100', '--max_epochs', '1', '--run_dir', sys.argv[1]]; "
+        "assert train.main() == 0; assert 'torch' not in sys.modules"
+    )
+    done = run_python("-c", code, str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_importing_a_plot_module_leaves_the_backend_alone():
     code = (
         "import matplotlib; matplotlib.use('svg'); from part1_mlp import plot; "
