@@ -1140,8 +1140,10 @@ def test_dry_run_is_one_batch_of_everything(net, run, build, images, tmp_path, s
 
 @covers("quiet")
 def test_progress_bar_is_shown_unless_quiet(net, build, images, monkeypatch):
-    hidden = []
-    bar = SimpleNamespace(set_postfix=lambda *a, **k: None, update=lambda n: None, n=0)
+    hidden, shown, steps = [], [], []
+    bar = SimpleNamespace(
+        set_postfix=lambda progress, refresh: shown.append(progress), update=steps.append, n=0
+    )
 
     class Bar:
         def __init__(self, disable: bool, **options: object):
@@ -1158,6 +1160,8 @@ def test_progress_bar_is_shown_unless_quiet(net, build, images, monkeypatch):
     for flags in ((), ("--quiet",)):
         build(net, *short(net, images), *flags).rehearse()
     assert hidden == [False, True]
+    assert all(progress.keys() == {"val_loss", "val_accuracy"} for progress in shown)
+    assert len(shown) == len(steps) > 2
 
 
 @covers("test")
