@@ -88,7 +88,7 @@ WITHOUT_EFFECT = {
     "linewidth", "linewidths", "linestyle", "alpha", "label", "title", "ha", "va", "loc", "marker",
     "zorder", "xlabel", "ylabel", "panel", "cmap", "shrink", "markeredgecolor", "markeredgewidth",
     "frameon", "ncols", "rotation", "bbox_to_anchor", "unit", "refresh", "indent", "text_kw",
-    "strict", "inplace",
+    "s", "strict", "inplace",
 }  # fmt: skip
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 

@@ -153,6 +153,21 @@ def test_a_frame_shows_its_own_step(trained):
     assert (np.diff(inked) > 0).all(), "the curves grow"
 
 
+def test_both_panels_of_a_frame_have_a_legend(trained, monkeypatch):
+    run = read_own_run(trained("run"), train)
+    with_legend, legend = [], plot.Axes.legend
+
+    def recorded(axes: plot.Axes, *args: object, **options: object) -> object:
+        with_legend.append(axes)
+        return legend(axes, *args, **options)
+
+    monkeypatch.setattr(plot.Axes, "legend", recorded)
+    grid = plot.make_grid(plot.toy_set(run).x_test, 20)
+    with style():
+        list(plot.draw_frames(run, run.history, grid, {0: np.full((20, 20), 0.4)}))
+    assert len(set(with_legend)) == 2
+
+
 @pytest.mark.filterwarnings("error::UserWarning:part1_mlp")
 def test_the_decision_boundary_is_drawn_where_there_is_one(trained):
     run = read_own_run(trained("run"), train)

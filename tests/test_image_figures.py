@@ -584,6 +584,7 @@ def draw(name: str, groups: Sequence[Group]) -> Figure:
     """Without any warning, such as of a mean of nothing."""
     with style(), warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of libraries among themselves
         figure = figures()[name].draw(groups)
         figure.draw_without_rendering()
     return figure

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from data import load_dataset
+from data import Dataset, load_dataset
 from data.cifar10 import CLASS_NAMES
 from data.images import class_probabilities, view_images
 from part2_cnn import model, plot, predict, train
@@ -592,6 +592,21 @@ def test_plot_draws_curves_confusion_matrix_mistakes_and_filters(
     assert code == 0
     assert "has not kept its weights" in err
     assert [Path(line).name for line in stdout.splitlines()] == ["curves.png", "curves.pdf"]
+
+
+def test_plot_takes_the_images_of_the_run_unless_others_are_named(
+    run_main, trained, images, tmp_path, monkeypatch
+):
+    named = []
+
+    def load(name: str, data_dir: object) -> Dataset:
+        named.append(str(data_dir))
+        return load_dataset(name, data_dir=images)
+
+    monkeypatch.setattr(plot, "load_dataset", load)
+    for flags in ((), ("--data_dir", tmp_path)):
+        assert run_main(plot.main, "plot.py", trained, "--out", tmp_path / "out", *flags)[0] == 0
+    assert named == [str(images), str(tmp_path)]
 
 
 def test_filters_that_do_not_fill_a_row_are_drawn():
