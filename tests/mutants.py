@@ -37,6 +37,8 @@ OUTPUT = ROOT / "tests" / "mutants.json"
 COVERAGE = ROOT / "runs" / "coverage.json"
 # For files of constants alone, whose lines no test reaches while it runs.
 FALLBACK = ["tests/test_wiring.py", "tests/test_figures.py"]
+# What modules import is seen in a process of its own, which the coverage does not tell.
+IMPORTS = ["tests/test_training.py::test_the_numpy_mlp_on_a_toy_set_does_without_pytorch"]
 SECONDS = 120  # of processor time, after which a mutant that loops counts as found
 
 # By file and mistake: why no test could fail.
@@ -73,6 +75,47 @@ EQUIVALENT = {
         "part2_cnn/model.py",
         "argument stride left out: nn.MaxPool2d(2, stride=2),  ->  nn.MaxPool2d(2)",
     ): "the stride is the size of the window by default",
+    (
+        "training/distributed.py",
+        "constant: mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not shrink the heap  ->  3",
+    ): "how much freed memory is kept, which is faster",
+    (
+        "part1_mlp/train.py",
+        'constant: add("--factor", type=number(float, 0, 1, above=True), metavar="X",  ->  False',
+    ): "data/toy.py refuses a factor of 0, too",
+    (
+        "data/cifar10.py",
+        "argument dtype left out: labels = np.array(batches.targets, dtype=np.int64)  ->  "
+        "np.array(batches.targets)",
+    ): "NumPy's default on Linux and macOS",
+    (
+        "data/images.py",
+        "argument dtype left out: k, i = torch.arange(n, dtype=torch.float64).unsqueeze(1), "
+        "torch.arange(n, dtype=torch.float64)  ->  torch.arange(n)",
+    ): "one of the two factors in float64 makes the product so",
+    (
+        "part1_mlp/plot.py",
+        "constant: probability = 1 / (1 + np.exp(np.clip(logits[:, 0] - logits[:, 1], -80, 80)))  "
+        "->  81",
+    ): "keeps exp from overflowing, as 80 does",
+    (
+        "part3_rnn/plot.py",
+        "constant: SEED = 7  # of the palindromes in the figures  ->  8",
+    ): "other palindromes at random",
+    (
+        "training/trainer.py",
+        'constant: "seconds": round(self.seconds, 3),  ->  4',
+    ): "more digits of a time",
+    (
+        "training/trainer.py",
+        "comparison: if self.group.any(signals or time.perf_counter() > next_save):  ->  "
+        "time.perf_counter() >= next_save",
+    ): "the clock does not stand at the very nanosecond",
+    (
+        "training/torch_model.py",
+        "constant: nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)  ->  "
+        "False",
+    ): "the same norm, one tensor after another",
 }
 
 COMPARE = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -284,7 +327,7 @@ def tests_for(mutant: Mutant, reached: dict[str, dict[int, list[str]]]) -> list[
     lines = reached.get(mutant.file, {})
     chosen = [t for n in range(mutant.line, mutant.end + 1) for t in lines.get(n, ())]
     if not chosen and mutant.line in lines:  # executed while the module was imported
-        chosen = [test for tests in lines.values() for test in tests]
+        chosen = IMPORTS + [test for tests in lines.values() for test in tests]
     return list(dict.fromkeys(chosen)) or FALLBACK
 
 
