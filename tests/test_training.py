@@ -125,6 +125,8 @@ def test_max_steps_and_eval_freq_count_steps(run_main, tmp_path):
     run_main(train.main, "train.py", *flags)
     run = read_run(tmp_path / "run")
     assert run.history["step"].tolist() == [0, 10, 20, 25]
+    assert run.history["epoch"].tolist() == [0, 0.1064, 0.2128, 0.266]  # of 94 steps each
+    assert run.result["epochs"] == 0.266
     assert run.result["stopped_by"] == "max_steps"
 
 
