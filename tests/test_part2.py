@@ -26,7 +26,7 @@ from part2_cnn.winograd import Conv3x3, Winograd
 from tests.tiny_cifar10 import make_tiny_cifar10
 from training import cli, distributed, torch_model
 from training.optim import ADAMW_SHARE, make_optimizer, orthogonalised
-from training.plotting import new_figure
+from training.plotting import new_figure, style
 from training.runs import load_best, load_checkpoint, read_run
 from training.torch_model import TorchModel
 
@@ -634,8 +634,9 @@ def answers(images):
 
 def test_confusion_matrix_counts_true_classes_in_rows(answers):
     dataset, probabilities = answers
-    figure, ((axes,),) = new_figure(1, 1)
-    plot.draw_confusion(axes, dataset.y_test, probabilities.argmax(1))
+    with style():  # which has a grid
+        figure, ((axes,),) = new_figure(1, 1)
+        plot.draw_confusion(axes, dataset.y_test, probabilities.argmax(1))
     cells = {text.get_position()[::-1]: text.get_text() for text in axes.texts}  # row, column
     assert len(cells) == 100
     assert {place: text for place, text in cells.items() if text != "0"} == {
