@@ -121,8 +121,8 @@ def _cifar10(seed: int, n_samples: int | None, data_dir, url: str | None) -> Dat
     order = np.random.default_rng(seed).permutation(len(x))[:n_samples]
     n_val = max(1, int(len(order) * CIFAR10_VALIDATION_SHARE))
     val, train = order[:n_val], order[n_val:]
-    # Image folders are read class by class, so the first test images would be of few classes.
-    kept = np.random.default_rng(0).permutation(len(x_test))[:n_samples]
-    test = slice(None) if n_samples is None else np.sort(kept)
-    arrays = x[train], y[train], x[val], y[val], x_test[test], y_test[test]
+    if n_samples is not None:  # at random: image folders are read class by class
+        test = np.sort(np.random.default_rng(0).permutation(len(x_test))[:n_samples])
+        x_test, y_test = x_test[test], y_test[test]
+    arrays = x[train], y[train], x[val], y[val], x_test, y_test
     return Dataset("cifar10", *arrays, CLASS_NAMES)

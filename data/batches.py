@@ -15,6 +15,13 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
+def check_batch_size(batch_size: int, n_samples: int) -> None:
+    """Raise a DataError unless the batch size is in 1..n_samples."""
+    if not 1 <= batch_size <= n_samples:
+        allowed = f"1 to {n_samples}, the number of training samples, or full"
+        raise DataError(f"--batch_size: {batch_size} is out of range, choose from {allowed}")
+
+
 class EpochBatches:
     """Counts the steps of epochs of n_samples samples each.
 
@@ -23,9 +30,7 @@ class EpochBatches:
     """
 
     def __init__(self, n_samples: int, batch_size: int, seed: int):
-        if not 1 <= batch_size <= n_samples:
-            allowed = f"1 to {n_samples}, the number of training samples, or full"
-            raise DataError(f"--batch_size: {batch_size} is out of range, choose from {allowed}")
+        check_batch_size(batch_size, n_samples)
         self.n_samples, self.batch_size, self.seed = n_samples, batch_size, seed
         self.steps_per_epoch = -(-n_samples // batch_size)  # the last batch holds what is left
 

@@ -336,7 +336,7 @@ def hidden_state(records: Records) -> Claim:
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",
         f"Vanilla RNN with {units[0]} to {units[-1]} hidden units, {seeds_of(group)}, "
-        f"{' and '.join(inits)}. A seed has solved a task if its accuracy is at least "
+        f"{listed(inits)}. A seed has solved a task if its accuracy is at least "
         f"{SOLVED:g}.",
         effects, verdict,
         f"{found[verdict]}{not_shown} The smallest net that most seeds solve it with: "

@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import DATASETS, Dataset, load_dataset
-from data.batches import ArrayBatches, EpochBatches
+from data.batches import ArrayBatches, check_batch_size
 from part1_mlp.mlp_numpy import MLP as NumpyMLP
 from part1_mlp.mlp_numpy import SGD, NumpyModel
 from part1_mlp.modules import INITIALISERS, NEG_SLOPE
@@ -150,7 +150,7 @@ def build(args: argparse.Namespace) -> tuple[Trainable, Batches]:
     if args.batch_norm and (batch_size == 1 or n % batch_size == 1):
         raise UsageError("--batch_size: batch normalisation cannot train on a batch of one sample")
     if args.dry_run:
-        EpochBatches(n, batch_size, args.seed)  # refuses what the run would refuse
+        check_batch_size(batch_size, n)  # of the run; there are fewer samples below
         batch_size = DRY_RUN_SAMPLES if args.batch_size == "full" else batch_size
         dataset = dataset.head(max(2, batch_size))  # one sample has no variance to whiten by
         batch_size = min(batch_size, len(dataset.x_train))

@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import Dataset, load_dataset
-from data.batches import EpochBatches, ImageBatches, mix
+from data.batches import ImageBatches, check_batch_size, mix
 from data.images import image_pipeline, resize
 from part2_cnn.model import CHANNELS, CNN
 from part2_cnn.recipes import RECIPES
@@ -157,7 +157,7 @@ def _load(args: argparse.Namespace, group: ProcessGroup) -> Dataset:
     if args.dry_run:
         n = len(dataset.x_train)
         batch = n if args.batch_size == "full" else args.batch_size
-        EpochBatches(n, batch, args.seed)  # refuses what the run would refuse
+        check_batch_size(batch, n)  # of the run; there are fewer samples below
         dataset = dataset.head(min(batch, EVALUATION_CHUNK // args.views))
     return dataset
 

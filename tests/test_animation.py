@@ -168,7 +168,8 @@ def test_both_panels_of_a_frame_have_a_legend(trained, monkeypatch):
     assert len(set(with_legend)) == 2
 
 
-@pytest.mark.filterwarnings("error::UserWarning:part1_mlp")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries among themselves
+@pytest.mark.filterwarnings("error")
 def test_the_decision_boundary_is_drawn_where_there_is_one(trained):
     run = read_own_run(trained("run"), train)
     grid = plot.make_grid(load_dataset("moons", seed=3, n_samples=200).x_test, 50)

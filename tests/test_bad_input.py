@@ -13,6 +13,7 @@ from training import UsageError
 from training.cli import run_training
 
 SHORT = ("--n_samples", "100", "--max_epochs", "1")
+ONE_IS_LEFT = ("--n_samples", "16", "--batch_size", "3")  # of ten training samples
 
 
 @pytest.fixture
@@ -117,17 +118,7 @@ def test_the_largest_whole_number_is_a_billion():
         (("--model", "pytorch", "--batch_norm", "on", "--batch_size", "1"), "--batch_size"),
         (("--batch_size", "5000", "--dry_run"), "--batch_size: 5000 is out of range"),
         (
-            (
-                "--model",
-                "pytorch",
-                "--batch_norm",
-                "on",
-                "--n_samples",
-                "16",
-                "--batch_size",
-                "3",
-                "--dry_run",
-            ),
+            ("--model", "pytorch", "--batch_norm", "on", *ONE_IS_LEFT, "--dry_run"),
             "--batch_size: batch normalisation",
         ),
         (("--model", "pytorch", "--skip", "on"), "--skip: no hidden layer is as wide"),

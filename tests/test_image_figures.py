@@ -713,6 +713,7 @@ def test_figure_of_mlp_and_cnn(tmp_path):
         assert line.get_xdata().tolist() == run.history["epoch"][1:].tolist()  # no logarithm of 0
         assert line.get_ydata().tolist() == run.history["test_accuracy"][1:].tolist()
     assert curves.get_title() == "test accuracy, 3 seeds"
+    assert curves.get_ylim() == (0, 1)
     assert legend_of(bars) == ["both", "CNN alone", "MLP alone", "neither"]
     left = np.zeros(3)
     by_cnn, by_mlp = np.array(ALONE).T

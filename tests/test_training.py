@@ -723,6 +723,14 @@ def test_runs_side_by_side_share_the_cores(jobs, given, threads, monkeypatch, tm
     ]  # fmt: skip
 
 
+def test_a_scheduler_that_sets_world_size_is_no_torchrun(tmp_path):
+    flags = ("--n_samples", "100", "--max_epochs", "1", "--run_dir", str(tmp_path / "run"))
+    variables = os.environ | {"WORLD_SIZE": "2", "RANK": "1"}
+    done = run_python("part1_mlp/train.py", *flags, env=variables)
+    assert done.returncode == 0
+    assert "validation accuracy" in done.stdout
+
+
 def test_a_notebooks_backend_and_matplotlibrc_change_no_byte(run_main, tmp_path):
     run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path / "run")
     pictures = []

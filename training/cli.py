@@ -249,10 +249,10 @@ def train_in_process(
     if jobs > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    result = RunFolder(folder).result() if ended.returncode == EXIT_FAILED else None
-    if may_diverge and result and result["stopped_by"] == "diverged":
-        return
-    if ended.returncode:
+    failed = ended.returncode != 0
+    if may_diverge and ended.returncode == EXIT_FAILED:
+        failed = (RunFolder(folder).result() or {}).get("stopped_by") != "diverged"
+    if failed:
         message = ended.stderr.strip().rpartition("\n")[2]
         raise UsageError(f"{name}: exit code {ended.returncode}: {message}")
 
