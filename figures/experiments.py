@@ -69,7 +69,7 @@ SHIFTS, PREDICTIONS = ("shifts.csv",), ("predictions.csv",)
 MEMORY, PALINDROMES = ("memory.csv",), ("palindromes.csv",)
 QUICK_TOY, QUICK_MLP = "--max_epochs 5", "--max_epochs 2 --batch_size 128"
 QUICK_CNN = "--max_epochs 2 --batch_size 50 --image_sizes 16"
-QUICK_RNN = "--train_steps 20 --eval_freq 10"
+QUICK_RNN = "--train_steps 20 --eval_freq 20"
 # The noise at which circles of factor 0.5, or 0.8, have the Bayes accuracy of moons with their 0.2.
 CIRCLES_NOISE, NARROW_NOISE = 0.1308, 0.0527
 MATCHED, NARROW = f" --noise {CIRCLES_NOISE}", f" --factor 0.8 --noise {NARROW_NOISE}"
@@ -166,7 +166,7 @@ ABLATION = [
 ]
 FIVE_DIGITS = [
     Experiment("rnn_T5_first", RNN, "--input_length 5 --train_steps 30 --eval_freq 1",
-               "recipe original, first steps", TEN, "--train_steps 30"),
+               "recipe original, first steps", TEN, "--train_steps 10"),
     Experiment("rnn_T5_original", RNN, "--input_length 5 --eval_freq 50", "recipe original", TEN,
                QUICK_RNN, PALINDROMES),
 ]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -20,7 +21,7 @@ from training.runs import CONFIG, HISTORY, RESULT, read_run, write_atomically
 
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
 LONG = 600  # seconds that a run takes, above which `--retrain original` trains one seed
-SMALL = {"train": 500, "test": 100}  # images of CIFAR-10 that short runs use
+SMALL = {"train": 300, "test": 50}  # images of CIFAR-10 that short runs use
 
 
 def retrain(
@@ -48,6 +49,8 @@ def retrain(
 
     longest_first = sorted(experiments, key=lambda each: -seconds_a_run(each, earlier))
     runs = {(each.group, seed): each for each in longest_first for seed in each.seeds}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // jobs))  # of measures, beside which runs are trained
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
         waiting = [pool.submit(train, run, seed) for (_, seed), run in runs.items()]
         try:
@@ -64,6 +67,8 @@ def retrain(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+        finally:
+            torch.set_num_threads(threads)
     for group in {group for group, _ in runs}:
         shutil.rmtree(work / group)
 
@@ -121,6 +126,7 @@ def write_small_cifar10(folder: Path, data_dir: Path | None = None) -> Path:
     from data.cifar10 import load_cifar10  # not above: torchvision takes a second to import
 
     arrays = load_cifar10(data_dir)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier call, with more images perhaps
     for (split, n), images, labels in zip(SMALL.items(), arrays[::2], arrays[1::2], strict=True):
         for i, (image, label) in enumerate(zip(images[:n], labels[:n], strict=True)):
             path = folder / split / CLASS_NAMES[label] / f"{i:03}.png"

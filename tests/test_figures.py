@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from data import load_dataset
+from data import CLASS_NAMES, load_dataset
 from data.images import class_probabilities
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import regenerate
@@ -359,7 +360,31 @@ def test_a_dry_run_lists_runs_and_times_and_does_nothing(project, run_main):
     assert git(project, "status", "--porcelain", "--ignored") == ""
 
 
+def test_measures_share_the_cores_with_the_runs_beside_them(tmp_path, monkeypatch):
+    used = []
+
+    def measure(run: RunRecord, *, data_dir: Path | None) -> str:
+        used.append(torch.get_num_threads())
+        return ""
+
+    monkeypatch.setitem(MEASURES, "shifts.csv", measure)
+    measured = dataclasses.replace(SHORT, measures=("shifts.csv",))
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        for jobs in (1, 2, 8):
+            work, kept = tmp_path / f"retrain{jobs}", tmp_path / f"records{jobs}"
+            retrain([measured], work, kept, Records(kept), **OPTIONS | {"jobs": jobs})
+            assert torch.get_num_threads() == 6
+    finally:
+        torch.set_num_threads(before)
+    assert used == [6, 3, 1]
+
+
 def test_small_cifar10_is_read_back(tmp_path, tiny_cifar10):
+    stale = tmp_path / "small" / "test" / CLASS_NAMES[0] / "999.png"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     small = write_small_cifar10(tmp_path / "small", tiny_cifar10)
     ours, theirs = (load_dataset("cifar10", data_dir=folder) for folder in (small, tiny_cifar10))
     for split in ("test", "val", "train"):
