@@ -357,6 +357,9 @@ def test_a_dry_run_lists_runs_and_times_and_does_nothing(project, run_main):
     ]
     assert blank == ""
     assert re.fullmatch(r"by the records of earlier runs this takes \d+ (seconds|minutes)", last)
+    _, out, _ = run_main(regenerate.main, "regenerate.py", "--retrain", "shifts", "4", "--dry_run")
+    last = out.splitlines()[-1]
+    assert last.endswith("; nets to be tried on shifted images, which is not counted: 18"), last
     assert git(project, "status", "--porcelain", "--ignored") == ""
 
 
