@@ -90,7 +90,8 @@ def figures() -> dict[str, ReportFigure]:
                              for kind in ("moons_original", "circles_matched", "circles_narrow")]),
         "gradient_descent": ReportFigure(
             1, "Gradient descent on moons with one sample a step, with 32, and with all: curves, "
-            f"and decision boundaries. {LINES}.", toy.gradient_descent, experiments.DESCENT,
+            f"and decision boundaries. {LINES}; below, the first seed, its test points, and its "
+            "validation accuracy.", toy.gradient_descent, experiments.DESCENT,
             toy.gradient_descent_discussion),
         "4": ReportFigure(
             1, "The MLP 512-256-128 on CIFAR-10 with recipe original, and below, as coursework "
@@ -109,7 +110,8 @@ def figures() -> dict[str, ReportFigure]:
             images.cnn_curves, [cnn], images.image_curves),
         "cnn_mistakes": ReportFigure(
             2, "What the CNN with recipe original confuses: the answers of all seeds to the test "
-            "images, and the accuracy of each class.", images.mistakes, [cnn],
+            "images, computed again after training, and the accuracy of each class.",
+            images.mistakes, [cnn],
             images.mistakes_text),
         "cnn_best": ReportFigure(
             2, f"The CNN on CIFAR-10: recipe original and recipe best. {LINES}, {CUT}. While "
@@ -145,7 +147,8 @@ def figures() -> dict[str, ReportFigure]:
             rnn.longer_lengths, experiments.RNN_LONGER),
         "limits": ReportFigure(
             3, "What limits a vanilla RNN's memory: how much the loss depends on each hidden state "
-            f"(root mean square over {SEQUENCES} palindromes), relative to the last step's; "
+            f"(root mean square over {SEQUENCES} palindromes), relative to the last step's, "
+            "the geometric mean over the seeds and each seed as a thin line; "
             f"how many seeds {SOLVE} and with which gradient. Upright marks are seeds, thin lines "
             "confidence intervals.",
             rnn.limits, experiments.RNN_LIMITS),

@@ -197,9 +197,9 @@ def cnn_smaller(records: Records) -> Claim:
         f"whole CNN has {whole.parameters:,} parameters, the original's MLP {parameters:,}. The "
         f"six convolutions have {shared.parameters:,} of them, where fully connected layers of "
         f"their shapes would have {shared.dense_parameters / shared.parameters:,.0f} times as "
-        "many; the rest is in the CNN's three linear layers. And sharing saves parameters, not "
-        f"work: an image takes the CNN {whole.multiply_adds:,} multiply-adds, the MLP "
-        f"{multiply_adds:,}.",
+        "many; the rest is in the CNN's three linear layers. Filters that see few pixels save "
+        "parameters and work; sharing them among positions saves parameters alone. So an image "
+        f"takes the CNN {whole.multiply_adds:,} multiply-adds, the MLP {multiply_adds:,}.",
         "efficiency",
     )  # fmt: skip
 
@@ -210,7 +210,7 @@ def cnn_smaller(records: Records) -> Claim:
 def shifts(groups: Sequence[Group]) -> Figure:
     """Claim C5: accuracy kept above, consistency below, against the shift."""
     by_training = by_label(groups)
-    figure, panels = new_figure(2, len(by_training), sharex=True, sharey="row", panel=(2.8, 2.2))
+    figure, panels = new_figure(2, len(by_training), sharex=True, sharey="row", panel=(2.2, 2.1))
     looks = {"MLP": (COLOURS[0], "o"), "CNN": (COLOURS[1], "s")}
     for (title, nets), column in zip(by_training.items(), panels.T, strict=True):
         for measure, axes in zip(MEASURES, column, strict=True):
@@ -266,10 +266,10 @@ def robust(records: Records) -> Claim:
         other = [effect.what for effect in effects[half:] if effect.sign != 1]
         ends[CONDITIONAL] = (
             "Where training showed no shifts, a shift leaves the CNN more of its accuracy and of "
-            "its predictions. Where crops showed them, the CNN is ahead by "
-            f"{half - len(other)} of {half} measures, and not by: {'; '.join(other)}. The MLP's "
-            f"accuracy without a shift is {shown.accuracies.mean():.3f} there, "
-            f"{short.accuracies.mean():.3f} without augmentation."
+            f"its predictions; where crops showed them, by {half - len(other)} of {half} measures. "
+            f"Not by: {'; '.join(other)}. The MLP's accuracy without a shift is "
+            f"{shown.accuracies.mean():.3f} with crops, {short.accuracies.mean():.3f} without "
+            "augmentation."
         )
     mlp, border = records["mlp_pytorch_cifar10_original"], ""
     by_one = left(mlp, "accuracy kept", "black").mean(0)[1]

@@ -6,7 +6,7 @@ import numpy as np
 
 from data import CLASS_NAMES
 from figures.drawings import DOTTED
-from figures.effects import holm, paired
+from figures.effects import holm, listed, paired
 from figures.experiments import ORIGINAL_MLP, REMOVED, Group, seeds_of
 from figures.measurements import read_measure
 from part2_cnn.plot import draw_confusion
@@ -145,19 +145,30 @@ def optimisations_text(groups: Sequence[Group]) -> str:
     )  # fmt: skip
     widest = max(effect.high - effect.low for effect in effects) / 2
     epochs = [group.epochs for group in groups]
+    machines = ""
+    if len({group.on_gpu for group in groups}) > 1:
+        gpu, cpu = (
+            listed("all of them" if group is groups[0] else group.label
+                   for group in groups if group.on_gpu == on_gpu)
+            for on_gpu in (True, False)
+        )  # fmt: skip
+        machines = (
+            f" Trained on a GPU: {gpu}; on a processor, where the same seed gives other numbers: "
+            f"{cpu}."
+        )
     return (
         f"Test accuracy, paired by seed: {'; '.join(map(str, effects))}. With Holm's correction "
         f"over {len(effects)} comparisons, {ends}; with {seeds_of(groups[0])} the intervals reach "
         f"up to {100 * widest:.1f} points to either side. Each net trains until it stops, from "
         f"{min(epochs):.0f} to {max(epochs):.0f} epochs on average. Without early stopping, the "
         "weights after the last epoch count. Plain SGD in place of AdamW has a learning rate of "
-        "its own, chosen on validation ([table](figures/tuning/mlp_sgd.md))."
+        f"its own, chosen on validation ([table](figures/tuning/mlp_sgd.md)).{machines}"
     )
 
 
 def mistakes(groups: Sequence[Group]) -> Figure:
     """The CNN's confusion matrix, and the accuracy of each class."""
-    figure, ((matrix, classes),) = new_figure(1, 2, panel=(4.2, 3.9), width_ratios=(1.5, 1))
+    figure, ((matrix, classes),) = new_figure(1, 2, panel=(3.4, 4.0), width_ratios=(2.3, 1))
     found = [read_measure(run.path, "predictions.csv") for run in groups[0].runs]
     rows = np.concatenate(found)
     draw_confusion(matrix, rows["label"], rows["predicted"])
@@ -197,7 +208,7 @@ def mistakes_text(groups: Sequence[Group]) -> str:
     lowest = first["confidence"][missed[:N_MISTAKES]].min()
     as_confident = int((first["confidence"][missed] >= lowest).sum())
     missed = missed[:N_MISTAKES]
-    listed = "; ".join(
+    first = "; ".join(
         f"{CLASS_NAMES[label]} taken for {CLASS_NAMES[predicted]} ({i:,})"
         for i, (label, predicted, _) in zip(missed, first[missed], strict=True)
     )
@@ -207,6 +218,6 @@ def mistakes_text(groups: Sequence[Group]) -> str:
         f"({accuracy[hard]:.3f}). {counts.max() / len(wrong):.0%} of all mistakes confuse {a} and "
         f"{b}. Of seed {runs[0].config['seed']}, {as_confident} mistakes have a confidence of at "
         f"least {lowest:.4f}, rounded; the first {len(missed)} of them, with the images' numbers "
-        f"in the test set: {listed}. "
+        f"in the test set: {first}. "
         "`part2_cnn/plot.py` draws those of a run of one's own."
     )

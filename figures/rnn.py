@@ -160,7 +160,7 @@ def first_steps(groups: Sequence[Group]) -> Figure:
     if step is not None:
         panels[0, 0].axvline(step, color="black", linewidth=0.8, linestyle="--")
         place = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
-        text = f"step {step:.0f}: every seed\nis at {SOLVED:g} or above"
+        text = f"from step {step:.0f} on\nevery seed is at\n{SOLVED:g} or above"
         panels[0, 0].annotate(text, (step, 0.2), **place)
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set(ylabel="loss", ylim=(0, None))
@@ -169,9 +169,10 @@ def first_steps(groups: Sequence[Group]) -> Figure:
 
 
 def solved_by_all(group: Group) -> float | None:
-    """The step of the first evaluation at which all seeds have solved the task, if there is one."""
-    solved = column(group.runs, "test_accuracy").min(0) >= SOLVED
-    return column(group.runs, "step")[0, solved.argmax()] if solved.any() else None
+    """The step of the first evaluation from which on all seeds have solved the task, if any."""
+    failed = column(group.runs, "test_accuracy").min(0) < SOLVED
+    after = failed.size - failed[::-1].argmax() if failed.any() else 0  # the last that failed
+    return None if failed[-1] else column(group.runs, "step")[0, after]
 
 
 def first_steps_text(groups: Sequence[Group]) -> str:
@@ -180,7 +181,7 @@ def first_steps_text(groups: Sequence[Group]) -> str:
     step = solved_by_all(groups[0])
     reached = f"not all of them reach {SOLVED:g} in these steps"
     if step is not None:
-        reached = f"after {step:.0f} steps all of them are at {SOLVED:g} or above"
+        reached = f"from step {step:.0f} on all of them are at {SOLVED:g} or above"
     return (
         f"After {config['train_steps']} steps of {config['batch_size']} palindromes the lowest "
         f"test accuracy of {seeds_of(groups[0])} is {lowest[-1]:.4f}; {reached}. Training and test "
@@ -231,13 +232,19 @@ def lengths_text(groups: Sequence[Group]) -> str:
     """The discussion of figure 7."""
     rows = []
     for label, same in by_label(groups).items():
-        longest = max(solving(same, same[0].config["train_steps"], "input_length"), default=None)
-        solved = f"T = {longest:,}" if longest else "none"
+        solve = [group for group in same if most_solve(group, group.config["train_steps"])]
+        solved = "none"
+        if solve:
+            longest = max(solve, key=lambda group: group.config["input_length"])
+            k, n = n_solved(longest, longest.config["train_steps"])
+            low, high = wilson(k, n)
+            solved = f"T = {longest.config['input_length']:,} ({k} of {n}, {low:.2f} to {high:.2f})"
         rows.append(f"{label} ({settings_of(same[0])}): {solved}")
     return (
-        f"The longest T that most of {seeds_of(groups[0])} solve (accuracy {SOLVED:g}): "
-        f"{'; '.join(rows)}. The bistable initialisation was designed by hand for this task: "
-        "before training its last state depends on the first digit already."
+        f"The longest T that most of {seeds_of(groups[0])} solve (accuracy {SOLVED:g}), how many "
+        f"do, and their share's interval: {'; '.join(rows)}. The bistable initialisation was "
+        "designed by hand for this task: before training its last state depends on the first "
+        "digit already."
     )
 
 
@@ -256,6 +263,7 @@ def longer_lengths(groups: Sequence[Group]) -> Figure:
 def limits(groups: Sequence[Group]) -> Figure:
     """Claim C8: gradients over time above; who solves the task, and with which gradient, below."""
     figure, (above, (solved, scatter)) = new_figure(2, 2, panel=(3.4, 2.6))
+    above[1].sharey(above[0])
     length = groups[0].config["input_length"]
     for axes, when, title in zip(above, ("initial", "trained"), ("before", "after"), strict=True):
         for i, (group, kind, (colour, line, marker)) in enumerate(
@@ -263,10 +271,11 @@ def limits(groups: Sequence[Group]) -> Figure:
         ):
             # Before training some are equal: thin lines on wide, pale ones.
             style = {"linewidth": 4, "alpha": 0.4} if i < 2 else {"linestyle": line}
+            ratios, t = gradient_ratio(group, when), range(1, length + 1)
+            axes.plot(t, ratios.T, color=colour, alpha=0.3, linewidth=0.4)
             axes.plot(
-                range(1, length + 1), stats.gmean(gradient_ratio(group, when)), color=colour,
-                marker=marker, markersize=5, markevery=(i, 6), markerfacecolor="white", label=kind,
-                **style,
+                t, stats.gmean(ratios), color=colour, marker=marker, markersize=5,
+                markevery=(i, 6), markerfacecolor="white", label=kind, **style,
             )  # fmt: skip
         axes.axhline(RESTORED, **DOTTED, label=f"{RESTORED:g} of the last step's")
         axes.set(yscale="log", xlabel="step", title=f"gradient {title} training")
@@ -280,9 +289,10 @@ def limits(groups: Sequence[Group]) -> Figure:
         style = {"color": colour, "markerfacecolor": "white", "markersize": 5}
         scatter.plot(gradient_ratio(group, "trained")[:, 0], reached, marker, **style)
     solved.set_yticks(range(len(groups)), KINDS, fontsize=8)
-    solved.set(xlim=(0, 1.03), ylim=(len(groups) + 1.2, -0.6), title=f"T = {length}")
-    names = f"share of {seeds_of(groups[0])} that solve it", "accuracy of a seed"
+    solved.set(xlim=(0, 1.03), ylim=(len(groups) + 1.2, -0.6), title=f"T = {length}: who solves it")
+    names = f"share of {seeds_of(groups[0])} that solve it", "test accuracy of a seed"
     solved.legend((bar, mark), names, fontsize=8, loc="lower right")
+    solved.set_xlabel("share (bars), accuracy (marks)")
     mark_chance(scatter)
     scatter.set(xscale="log", xlabel="relative gradient at step 1, trained")
     scatter.set(ylabel="test accuracy", ylim=(0, 1.04), title="each seed; dotted: chance")

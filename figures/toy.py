@@ -91,7 +91,8 @@ def toy_sets_discussion(groups: Sequence[Group]) -> str:
     """The discussion of figure 1."""
     sets = [f"{bayes_accuracy(name, DEFAULT_NOISE[name]):.4f} on {name}" for name in SETS]
     both = "No straight line separates either set, so a net needs a hidden layer."
-    return f"{both} The classes overlap: the Bayes accuracy is {' and '.join(sets)}."
+    best = "the accuracy of the best possible classifier, the Bayes accuracy,"
+    return f"{both} The classes overlap: {best} is {' and '.join(sets)}."
 
 
 def toy_curves(groups: Sequence[Group]) -> Figure:

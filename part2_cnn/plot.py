@@ -43,7 +43,9 @@ def draw_confusion(axes: Axes, labels: np.ndarray, predicted: np.ndarray) -> Non
     axes.grid(visible=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{counts.sum():,} answers, accuracy {counts.trace() / counts.sum():.4f}")
-    axes.figure.colorbar(display.im_, ax=axes, label="share of the true class", shrink=0.8)
+    axes.figure.colorbar(
+        display.im_, ax=axes, label="share of the true class", shrink=0.8, pad=0.02
+    )
 
 
 def draw_mistakes(dataset: Dataset, probabilities: np.ndarray) -> Figure:

@@ -47,7 +47,8 @@ def made_up_run(
                 "train_loss": 1.9 - curve}  # fmt: skip
     result = {"test_accuracy": accuracy, "epochs": float(epochs), "parameters": 1_000_000,
               "best_step": 10 * (epochs - 1)} | result  # fmt: skip
-    return RunRecord(folder, flags_of(experiment) | {"seed": seed}, history, result)
+    config = flags_of(experiment) | {"seed": seed, "environment": {"device": "cpu"}}
+    return RunRecord(folder, config, history, result)
 
 
 def made_up_group(
@@ -361,13 +362,17 @@ def for_c5(
     ("ahead", "verdict", "says"),
     [
         ((1,) * 8, SUPPORTED, "whether training showed shifts or not"),
-        ((1,) * 4 + (0,) * 4, CONDITIONAL, f"ahead by 0 of 4 measures, and not by: {OF_CROPS}."),
-        ((1,) * 4 + (-1,) * 4, CONDITIONAL, f"ahead by 0 of 4 measures, and not by: {OF_CROPS}."),
+        (
+            (1,) * 4 + (0,) * 4,
+            CONDITIONAL,
+            f"crops showed them, by 0 of 4 measures. Not by: {OF_CROPS}.",
+        ),
+        ((1,) * 4 + (-1,) * 4, CONDITIONAL, f"by 0 of 4 measures. Not by: {OF_CROPS}."),
         (
             (1,) * 5 + (0, 1, -1),
             CONDITIONAL,
-            f"ahead by 2 of 4 measures, and not by: {COMPARED[5]}; {COMPARED[7]}. The MLP's "
-            "accuracy without a shift is 0.500 there, 0.500 without augmentation.",
+            f"by 2 of 4 measures. Not by: {COMPARED[5]}; {COMPARED[7]}. The MLP's accuracy "
+            "without a shift is 0.500 with crops, 0.500 without augmentation.",
         ),
         ((1, 1, -1, 1) + (1,) * 4, CONDITIONAL, "By some of these measures"),
         ((0,) * 4 + (1, 0, 0, -1), CONDITIONAL, "By some of these measures"),
@@ -382,7 +387,7 @@ def test_robustness(ahead, verdict, says, tmp_path):
     claim = image_claims.robust(for_c5(tmp_path, ahead))
     assert (claim.number, claim.verdict) == ("C5", verdict)
     assert says in claim.meaning
-    assert ("and not by" in claim.meaning) == ("and not by" in says)
+    assert ("Not by" in claim.meaning) == ("Not by" in says)
     assert "black border" not in claim.meaning
     assert [effect.what for effect in claim.effects] == COMPARED
     assert [effect.sign for effect in claim.effects] == list(ahead)
@@ -493,6 +498,19 @@ def test_what_optimisations_are_worth_in_words(lost, says):
         .replace("[-", "[\N{MINUS SIGN}")
     )  # fmt: skip
     assert "from 5 to 5 epochs on average" in text
+    assert "GPU" not in text
+
+
+def test_optimisations_say_which_runs_were_trained_on_a_gpu():
+    groups = without(LESS, MORE, EQUAL, LESS, LAST)
+    for group in groups[3:]:
+        for run in group.runs:
+            run.config["environment"] = {"device": "cuda"}
+    assert images.optimisations_text(groups).endswith(
+        " Trained on a GPU: without weight decay, without AdamW and without early stopping; on a "
+        "processor, where the same seed gives other numbers: all of them, without augmentation and "
+        "without dropout."
+    )
 
 
 def test_best_gain():

@@ -111,9 +111,8 @@ def test_c1_follows_from_steps_and_from_equal_accuracies(torch, accuracy, verdic
     assert claim.verdict == verdict
     assert says in claim.meaning
     assert ("to every threshold" in claim.meaning) == (torch == (100, 100, 200, 300))
-    assert ("are equivalent within 0.005 on circles and moons." in claim.meaning) == (
-        accuracy == 0.95
-    )
+    both = "are equivalent within 0.005 on circles (p < 0.0001) and moons (p < 0.0001)."
+    assert (both in claim.meaning) == (accuracy == 0.95)
     assert ("PyTorch's MLP needs significantly fewer steps to no threshold" in claim.meaning) == (
         verdict == CONTRADICTED
     )
@@ -132,7 +131,8 @@ def test_c1_is_equivalent_on_one_set_alone():
     records["mlp_pytorch_moons_original"] = group("mlp_pytorch_moons_original", (20,) * 4, 0.9)
     claim = toy_claims.same_nets(records)
     assert claim.verdict == INCONCLUSIVE
-    assert "are equivalent within 0.005 on circles; on moons this is not shown." in claim.meaning
+    one = "are equivalent within 0.005 on circles (p < 0.0001); on moons this is not shown."
+    assert one in claim.meaning
 
 
 def test_c1_pairs_seeds_and_corrects_for_all_differences():
