@@ -22,8 +22,8 @@ def check_batch_size(batch_size: int, n_samples: int) -> None:
         raise DataError(f"--batch_size: {batch_size} is out of range, choose from {allowed}")
 
 
-class EpochBatches:
-    """Counts the steps of epochs of n_samples samples each.
+class Batches:
+    """Training batches as a function of epoch and step alone; an epoch has n_samples samples.
 
     Raises:
         DataError: the batch size is not in 1..n_samples.
@@ -42,8 +42,12 @@ class EpochBatches:
         """Steps in the first `epochs` epochs."""
         return epochs * self.steps_per_epoch
 
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
+        """Yield the batch of each step of that epoch, from step `first_step` on."""
+        raise NotImplementedError
 
-class ArrayBatches(EpochBatches):
+
+class ArrayBatches(Batches):
     """Batches of NumPy arrays or tensors that need no further work.
 
     Each epoch is shuffled at once, so that a step costs two slices.
@@ -61,7 +65,7 @@ class ArrayBatches(EpochBatches):
             yield x[start : start + size], y[start : start + size]
 
 
-class ImageBatches(EpochBatches):
+class ImageBatches(Batches):
     """Batches of images, augmented and preprocessed step by step on their device.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from data.batches import EpochBatches, mix
+from data.batches import Batches, mix
 
 N_DIGITS = 10
 STEPS_PER_EPOCH = 1000  # an epoch by definition, for the stream of palindromes has no end
@@ -44,7 +44,7 @@ def _keys(halves: Tensor) -> Tensor:
     return (digits * 10 ** torch.arange(digits.shape[1])).sum(1)
 
 
-class PalindromeBatches(EpochBatches):
+class PalindromeBatches(Batches):
     """Endless batches of palindromes, a function of the seed and the step alone.
 
     Args:

@@ -7,6 +7,7 @@ differences are judged at once, is below 5 %.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -94,41 +95,22 @@ def verdict(effects: Sequence[Effect]) -> str:
 
 def paired(what: str, names: Names, first: Values, second: Values, decimals: int = 4) -> Effect:
     """Means over the same seeds: Student's paired interval and test."""
-    differences = np.subtract(first, second)
-    return _student(what, names, first, second, _error(differences), len(differences) - 1, decimals)
+    return _effect(what, names, first, second, stats.ttest_rel(first, second), decimals)
 
 
 def welch(what: str, names: Names, first: Values, second: Values, decimals: int = 4) -> Effect:
     """Means over seeds that have nothing in common (Welch, 1947)."""
-    parts = [np.var(each, ddof=1) / len(each) for each in (first, second)]
-    error = math.sqrt(sum(parts))
-    below = sum(part**2 / (len(e) - 1) for part, e in zip(parts, (first, second), strict=True))
-    freedom = error**4 / below if below else len(first) + len(second) - 2
-    return _student(what, names, first, second, error, freedom, decimals)
+    test = stats.ttest_ind(first, second, equal_var=False)
+    return _effect(what, names, first, second, test, decimals)
 
 
-def _error(values: np.ndarray) -> float:
-    """The standard error of the mean."""
-    return float(values.std(ddof=1)) / math.sqrt(len(values))
-
-
-def _student(
-    what: str,
-    names: Names,
-    first: Values,
-    second: Values,
-    error: float,
-    freedom: float,
-    decimals: int,
+def _effect(
+    what: str, names: Names, first: Values, second: Values, test: Any, decimals: int
 ) -> Effect:
     values = float(np.mean(first)), float(np.mean(second))
-    difference = values[0] - values[1]
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    if error:
-        p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
-    else:  # all seeds agree
-        p = 0.0 if difference else 1.0
-    return Effect(what, names, values, difference - half, difference + half, p, decimals)
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
+    p = 1.0 if math.isnan(test.pvalue) else float(test.pvalue)  # NaN: all seeds agree
+    return Effect(what, names, values, low, high, p, decimals)
 
 
 def equivalence(first: Values, second: Values, margin: float) -> float:
@@ -137,11 +119,9 @@ def equivalence(first: Values, second: Values, margin: float) -> float:
     The larger of two one-sided paired tests (Schuirmann, 1987).
     """
     differences = np.subtract(first, second)
-    error = _error(differences)
-    if not error:
-        return float(abs(differences[0]) >= margin)
-    t = (margin - abs(float(differences.mean()))) / error
-    return float(stats.t.sf(t, len(differences) - 1))
+    above = stats.ttest_1samp(differences, -margin, alternative="greater")
+    below = stats.ttest_1samp(differences, margin, alternative="less")
+    return float(max(above.pvalue, below.pvalue))
 
 
 def holm(effects: Sequence[Effect]) -> tuple[Effect, ...]:

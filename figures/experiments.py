@@ -286,11 +286,6 @@ class Group:
         return float(np.mean([run.result["epochs"] for run in self.runs]))
 
     @property
-    def threads(self) -> int | None:
-        """On how many threads each run was trained; None in records of earlier versions."""
-        return self.config["environment"]["threads"]
-
-    @property
     def on_gpu(self) -> bool:
         """Whether the runs were trained on a GPU."""
         return self.config["environment"]["device"] not in ("cpu", "auto")

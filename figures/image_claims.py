@@ -6,7 +6,6 @@ from itertools import product
 import numpy as np
 
 from data.images import PADDING
-from figures.drawings import shared_legend
 from figures.effects import (
     CONDITIONAL,
     CONTRADICTED,
@@ -27,7 +26,7 @@ from figures.measurements import (
     read_shifts,
     total,
 )
-from training.plotting import COLOURS, Figure, band, new_figure
+from training.plotting import COLOURS, Figure, band, new_figure, shared_legend
 
 LINES = {"black": "--", "edge": "-"}  # by what fills the gap of a shifted image
 LABELLED = 0.05  # share of a bar's length from which it has its number written in it
@@ -186,9 +185,8 @@ def cnn_smaller(records: Records) -> Claim:
         "share weights).",
         "Short runs of all nets with one optimiser, learning rate and batch size, set in advance: "
         f"{mlp.config['max_epochs']} epochs of AdamW with crops and flips, {seeds_of(mlp)} each; "
-        "dropout as in each net. MLPs of four sizes; the "
-        "original's CNN; and its convolutions alone, of three widths, with global average pooling "
-        "and one linear layer.",
+        "dropout as in each net. MLPs of four sizes; the original's CNN; and its convolutions "
+        "alone, of three widths, with global average pooling and one linear layer.",
         effects, judged,
         f"{ends.get(judged, 'The runs do not decide.')} That sharing is the reason is not tested: "
         f"no net without it was trained. The MLP of {parameters / 1e6:.2f} M reaches "

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from data import CLASS_NAMES
-from figures.drawings import DOTTED
 from figures.effects import holm, listed, paired
 from figures.experiments import ORIGINAL_MLP, REMOVED, Group, seeds_of
 from figures.measurements import read_measure
 from part2_cnn.plot import draw_confusion
 from training.plotting import (
     COLOURS,
+    DOTTED,
     SPLIT_COLOURS,
     Axes,
     Figure,
@@ -218,6 +218,5 @@ def mistakes_text(groups: Sequence[Group]) -> str:
         f"({accuracy[hard]:.3f}). {counts.max() / len(wrong):.0%} of all mistakes confuse {a} and "
         f"{b}. Of seed {runs[0].config['seed']}, {as_confident} mistakes have a confidence of at "
         f"least {lowest:.4f}, rounded; the first {len(missed)} of them, with the images' numbers "
-        f"in the test set: {first}. "
-        "`part2_cnn/plot.py` draws those of a run of one's own."
+        f"in the test set: {first}. `part2_cnn/plot.py` draws those of a run of one's own."
     )

@@ -70,8 +70,7 @@ def _trained_on_images(run: RunRecord, data_dir: Path | None) -> tuple[torch.nn.
         net = MLP.from_config(run.config, dataset.n_inputs, dataset.n_classes)
     else:
         net = CNN.from_config(run.config)
-    load_best(net, run)
-    return net.to(choose_device("auto")), dataset
+    return load_best(net, run).to(choose_device("auto")), dataset
 
 
 def shifted(images: np.ndarray, down: int, right: int, fill: str) -> np.ndarray:
@@ -115,9 +114,7 @@ def measure_memory(run: RunRecord, *, data_dir: Path | None = None) -> str:
     ratio of h_t and the first digit. `data_dir` is not needed; every measure takes it.
     """
     x, y = draw_palindromes(SEQUENCES, run.config["input_length"], SEED)
-    trained = initial_net(run.config)
-    load_best(trained, run)
-    nets = initial_net(run.config), trained
+    nets = initial_net(run.config), load_best(initial_net(run.config), run)
     measured = [f(net, x, y) for f in (gradient_norms, correlation_ratio) for net in nets]
     rows = ([f"{value:.4g}" for value in values] for values in zip(*measured, strict=True))
     return _csv("memory.csv", ((t, *row) for t, row in enumerate(rows, start=1)))
@@ -130,8 +127,8 @@ def measure_palindromes(run: RunRecord, *, data_dir: Path | None = None) -> str:
     there are, those among them that batches up to this step held, and those that are classified
     wrongly. `data_dir` is not needed; every measure takes it.
     """
-    length, nets = run.config["input_length"], (initial_net(run.config), initial_net(run.config))
-    load_best(nets[1], run)
+    nets = initial_net(run.config), load_best(initial_net(run.config), run)
+    length = run.config["input_length"]
     x, y = all_palindromes(length)
     batches = PalindromeBatches(length, run.config["batch_size"], run.config["seed"])
     rows = []

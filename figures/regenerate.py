@@ -77,8 +77,9 @@ def to_train(
     experiments = [each for name in names for each in shown[name].experiments]
     if "original" in chosen:
         numbered = [figure for name, figure in shown.items() if name.isdigit()]
+        named = {*experiments}
         for each in (each for figure in numbered for each in figure.experiments):
-            if each.is_original:
+            if each.is_original and each not in named:
                 experiments.append(each.with_one_seed() if is_long(each, records) else each)
     return experiments
 

@@ -168,7 +168,7 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
                 for statistic, f in STATISTICS.items():
                     found[f"{key}.{kind}.{statistic}"] = f"{f(values):.4f}"
         if group.net == "RNN":
-            solved, n = n_solved(group, group.config["train_steps"])
+            solved, n = n_solved(group)
             found[f"{key}.solved"] = f"{solved}"
             for end, value in zip(("low", "high"), wilson(solved, n), strict=True):
                 found[f"{key}.solved.share.{end}"] = f"{value:.2f}"

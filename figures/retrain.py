@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -51,7 +52,8 @@ def retrain(
     runs = {(each.group, seed): each for each in longest_first for seed in each.seeds}
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))  # of measures, beside which runs are trained
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
+    hidden = None if sys.stderr else True  # None: unless it is a terminal
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=hidden) as bar:
         waiting = [pool.submit(train, run, seed) for (_, seed), run in runs.items()]
         try:
             for trained in as_completed(waiting):
@@ -86,9 +88,9 @@ def expected_times(
     for experiment in dict.fromkeys(experiments):
         seconds, n = seconds_a_run(experiment, earlier), len(experiment.seeds)
         cell = f"{seconds:.0f}" if seconds else "unknown"
-        if seconds:  # earlier versions did not record the threads: then all cores
+        if seconds:
             group = earlier.read(experiment)
-            threads = group.threads or cores
+            threads = group.config["environment"]["threads"] or cores  # NumPy's are not recorded
             whole += n * seconds * max(1.0, threads * jobs / cores) / jobs
             on_gpu += n * group.on_gpu
             cell += " on a GPU" * group.on_gpu

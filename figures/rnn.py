@@ -6,13 +6,13 @@ import numpy as np
 from scipy import stats
 
 from figures.claims import MOST, RESTORED, SOLVED
-from figures.drawings import DOTTED, shared_legend
 from figures.effects import wilson
 from figures.experiments import FEW, Group, by_label, seeds_of
 from figures.measurements import read_measure
 from part3_rnn.plot import mark_chance
 from training.plotting import (
     COLOURS,
+    DOTTED,
     SPLIT_COLOURS,
     Axes,
     Figure,
@@ -20,6 +20,7 @@ from training.plotting import (
     band,
     column,
     new_figure,
+    shared_legend,
 )
 
 INITS = {"normal": "normal initialisation", "identity": "bistable initialisation"}
@@ -38,13 +39,13 @@ Lines = Mapping[str, Sequence[tuple[Group, int]]]  # each line's points: a group
 # --- What records say -----------------------------------------------------------------------------
 
 
-def n_solved(group: Group, steps: int) -> tuple[int, int]:
+def n_solved(group: Group, steps: float = np.inf) -> tuple[int, int]:
     """How many seeds have solved their task after so many steps, and of how many."""
     reached = group.single_view(steps)
     return int((reached >= SOLVED).sum()), len(reached)
 
 
-def most_solve(group: Group, steps: int) -> bool:
+def most_solve(group: Group, steps: float = np.inf) -> bool:
     """Whether most seeds do."""
     solved, n = n_solved(group, steps)
     return solved > MOST * n
@@ -62,7 +63,7 @@ def solving(groups: Iterable[Group], steps: int, flag: str) -> list[int]:
 
 def outcome(group: Group) -> str:
     """How many of its seeds solve the task in the end, and the mean accuracy, in words."""
-    solved, n = n_solved(group, group.config["train_steps"])
+    solved, n = n_solved(group)
     return f"{solved} of {n} seeds (mean accuracy {group.accuracies.mean():.2f})"
 
 
@@ -83,9 +84,8 @@ def dependence(group: Group, when: str) -> np.ndarray:
     Args:
         when: `initial` or `trained`.
     """
-    return np.array(
-        [read_measure(run.path, "memory.csv")[f"{when}_share"][-1] for run in group.runs]
-    )
+    measured = np.stack([read_measure(run.path, "memory.csv") for run in group.runs])
+    return measured[f"{when}_share"][:, -1]
 
 
 # --- Figures --------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def lengths(groups: Sequence[Group]) -> Figure:
     for row, (label, same) in enumerate(nets.items()):
         at = np.array([tried.index(group.config["input_length"]) for group in same])
         for column_, group in zip(at, same, strict=True):
-            solved, n = n_solved(group, group.config["train_steps"])
+            solved, n = n_solved(group)
             shares[row, column_] = solved / n
             style = {"fontsize": 7.5, "ha": "center", "va": "center"}
             colour = "white" if solved > MOST * n else "black"
@@ -232,11 +232,11 @@ def lengths_text(groups: Sequence[Group]) -> str:
     """The discussion of figure 7."""
     rows = []
     for label, same in by_label(groups).items():
-        solve = [group for group in same if most_solve(group, group.config["train_steps"])]
+        solve = [group for group in same if most_solve(group)]
         solved = "none"
         if solve:
             longest = max(solve, key=lambda group: group.config["input_length"])
-            k, n = n_solved(longest, longest.config["train_steps"])
+            k, n = n_solved(longest)
             low, high = wilson(k, n)
             solved = f"T = {longest.config['input_length']:,} ({k} of {n}, {low:.2f} to {high:.2f})"
         rows.append(f"{label} ({settings_of(same[0])}): {solved}")
@@ -281,7 +281,7 @@ def limits(groups: Sequence[Group]) -> Figure:
         axes.set(yscale="log", xlabel="step", title=f"gradient {title} training")
     above[0].set_ylabel("norm, relative to the last step's")
     for i, (group, (colour, _, marker)) in enumerate(zip(groups, STYLES, strict=False)):
-        k, n = n_solved(group, group.config["train_steps"])
+        k, n = n_solved(group)
         reached, (low, high) = group.accuracies, wilson(k, n)
         bar = solved.barh(i, k / n, color=colour, alpha=0.35)
         solved.plot((low, high), (i, i), color=colour, linewidth=1)

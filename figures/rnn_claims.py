@@ -74,8 +74,7 @@ def five_digits(records: Records) -> Claim:
         f"{found[verdict]}: {solved} of {len(wrong)} seeds solve it (their share is "
         f"{solved / len(wrong):.2f} [{low:.2f}, {high:.2f}]; {MOST:g} decides), and "
         f"{wrong.sum():,} of all {n * len(wrong):,} answers are wrong. There are only {n:,} "
-        "palindromes of this length, "
-        f"and training had shown each net {shown} of them{stored}.",
+        f"palindromes of this length, and training had shown each net {shown} of them{stored}.",
         "6",
     )  # fmt: skip
 
@@ -119,8 +118,7 @@ def longer(records: Records) -> Claim:
     }
     limit = "; ".join(f"{T} ({scale}, {listed(n)} steps)" for (T, scale), n in longest.items())
     others = [(kind, records[each.group]) for kind, each in zip(KINDS, RNN_LIMITS, strict=True)]
-    learnt = [f"{kind} {outcome(other)}" for kind, other in others
-              if most_solve(other, other.config["train_steps"])]  # fmt: skip
+    learnt = [f"{kind} {outcome(other)}" for kind, other in others if most_solve(other)]
     same = f" Not every net fails at T = {LONG_T} (claim C8): {'; '.join(learnt)}." * bool(learnt)
     return Claim(
         "C7", "Accuracy falls as the palindromes get longer.",
@@ -155,14 +153,12 @@ def gradients(records: Records) -> Claim:
         [stats.gmean(gradient_ratio(group, when)[:, 0]) for group in groups]
         for when in ("initial", "trained")
     )
-    what, score = f"share of seeds that solve T = {T}", n_solved(original, n_steps)
+    what, score = f"share of seeds that solve T = {T}", n_solved(original)
     changed = list(zip(KINDS, groups, strict=True))[1:4]
-    effects = holm(
-        [shares(what, (kind, "original"), n_solved(g, n_steps), score) for kind, g in changed]
-    )
+    effects = holm([shares(what, (kind, "original"), n_solved(g), score) for kind, g in changed])
     verdict, found = _restored(groups, before, effects)
     tuned = [records[f"rnn_length_{kind}_T{T}"] for kind in ("small", "original")]
-    if verdict == CONDITIONAL and most_solve(tuned[0], tuned[0].config["train_steps"]):
+    if verdict == CONDITIONAL and most_solve(tuned[0]):
         clipped = [f"clipping at {group.config['max_norm']:g}" for group in tuned]
         found += (
             f" With {settings_of(tuned[0])}, small inputs and {clipped[0]} solve it on "
@@ -173,7 +169,7 @@ def gradients(records: Records) -> Claim:
         f"With the bistable initialisation {outcome(bistable)} solve the task; its gradient is "
         f"{scientific(before[4])} before training and {scientific(after[4])} after it"
     )
-    if most_solve(bistable, n_steps) and before[4] < RESTORED:
+    if most_solve(bistable) and before[4] < RESTORED:
         built_in = np.mean(dependence(bistable, "initial"))
         last += (
             ". That is no counter-example: before training the last state depends on the first "
@@ -206,7 +202,7 @@ def _restored(
     original, inputs, steps, both, _ = map(outcome, groups)
     if before[0] >= RESTORED:
         return INCONCLUSIVE, "The original's gradient does not vanish, so its loss is not tested."
-    if most_solve(groups[0], groups[0].config["train_steps"]):
+    if most_solve(groups[0]):
         return INCONCLUSIVE, f"But {original} of the original solve it: nothing is to be explained."
     if before[1] < RESTORED:
         return INCONCLUSIVE, "Small inputs do not restore the gradient, so nothing is tested."
@@ -333,9 +329,10 @@ def hidden_state(records: Records) -> Claim:
     room, fewer = "", np.sign([first - last for first, last in needed.values()])
     if len(set(fewer)) == 1 and fewer[0]:
         better, worse = inits if fewer[0] < 0 else inits[::-1]
+        common = [n for n in units if all(n in sizes for sizes in nets.values())]
         between: dict[str, list[str]] = {}  # the sizes that solve a task with the better alone
         for (T, steps), pair in needed.items():
-            few, *more = [n for n in units if min(pair) <= n < max(pair)]
+            few, *more = [n for n in common if min(pair) <= n < max(pair)] or ["no"]
             sizes = f"{few} to {more[-1]} units" if more else f"{few} units"
             between.setdefault(f"T = {T}, {sizes}", []).append(f"{steps:,}")
         solving_alone = "; ".join(f"{task} ({listed(k)} steps)" for task, k in between.items())

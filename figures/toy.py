@@ -9,13 +9,13 @@ from scipy import stats
 from data import load_dataset
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures.claims import CONVERGED_C1
-from figures.drawings import DOTTED
 from figures.effects import CONFIDENCE
 from figures.experiments import MODELS, THIRTY, Group, seeds_of
 from part1_mlp.plot import make_grid, toy_set
 from part1_mlp.replay import replay
 from training.plotting import (
     COLOURS,
+    DOTTED,
     SPLIT_COLOURS,
     SPLIT_LINES,
     Axes,
@@ -158,7 +158,9 @@ def convergence(groups: Sequence[Group]) -> Figure:
                 axes.plot(steps, spread, **style, markersize=2.5, alpha=0.4)
                 label = group.label if share == CONVERGED_C1[0] else None
                 mean = {"markersize": 7, "markeredgecolor": "black", "ecolor": "black"}
-                half = _half_interval(steps)
+                half = 0.0  # of a single seed
+                if len(steps) > 1:
+                    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(steps) - 1) * stats.sem(steps)
                 axes.errorbar(steps.mean(), place, xerr=half, **style, **mean, label=label)
         _logarithmic(axes, "steps (large: mean and 95 % interval)")
         axes.set_title(f"{nets[0].config['dataset']}, {seeds_of(nets[0])}")
@@ -170,14 +172,6 @@ def convergence(groups: Sequence[Group]) -> Figure:
     panels[0].invert_yaxis()
     panels[1].legend(loc="lower left", fontsize=SMALL)
     return figure
-
-
-def _half_interval(values: np.ndarray) -> float:
-    """Half of the mean's confidence interval; 0 of a single value."""
-    n = len(values)
-    if n == 1:
-        return 0.0
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
 
 
 def difficulty(groups: Sequence[Group]) -> Figure:

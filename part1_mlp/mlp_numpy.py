@@ -131,10 +131,8 @@ class SGD:
         momentum: float = 0.0,
         weight_decay: float = 0.0,
     ):
-        self.linears = linears
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
+        self.linears, self.learning_rate = linears, learning_rate
+        self.momentum, self.weight_decay = momentum, weight_decay
         self.velocity: np.ndarray | None = None  # of all parameters; None before the first step
         self._pool()
 
@@ -206,6 +204,7 @@ class NumpyModel:
         self.net, self.optimizer, self.splits = net, optimizer, splits
         self.prepare, self.views = prepare, views
         self.n_parameters = net.n_parameters
+        self.weights, self.load_weights = net.state_dict, net.load_state_dict
         self._one_hot = np.eye(net.n_classes, dtype=net.dtype)
 
     @property
@@ -242,14 +241,6 @@ class NumpyModel:
     def is_finite(self) -> bool:
         """Whether every weight is a finite number."""
         return all(np.isfinite(value).all() for value in self.net.state_dict().values())
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """A copy of the net's parameters."""
-        return self.net.state_dict()
-
-    def load_weights(self, weights: dict[str, np.ndarray]) -> None:
-        """Give the net these parameters."""
-        self.net.load_state_dict(weights)
 
     def state_dict(self) -> dict:
         """Parameters and, once there is one, the velocity."""

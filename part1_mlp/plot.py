@@ -109,8 +109,7 @@ def predict_probability(run: RunRecord, points: np.ndarray) -> np.ndarray:
         from part1_mlp.mlp_pytorch import MLP as TorchMLP
 
         net = TorchMLP.from_config(run.config, points.shape[-1], n_classes=2)
-    load_best(net, run)
-    return probability_by(net, points)
+    return probability_by(load_best(net, run), points)
 
 
 def probability_by(net: Any, points: np.ndarray) -> np.ndarray:

@@ -79,7 +79,6 @@ def difference(run: RunRecord, history: History) -> str:
             return (
                 f"a replay that differs from {run.path} from step {(one or other)[0]:.0f} on, as "
                 "with other library versions, another device, or a run that was made longer; its "
-                "last validation loss is "
-                f"{losses[0]}, that of the run {losses[1]}"
+                f"last validation loss is {losses[0]}, that of the run {losses[1]}"
             )
     return ""

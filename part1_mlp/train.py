@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import DATASETS, Dataset, load_dataset
-from data.batches import ArrayBatches, check_batch_size
+from data.batches import ArrayBatches, Batches, check_batch_size
 from part1_mlp.mlp_numpy import MLP as NumpyMLP
 from part1_mlp.mlp_numpy import SGD, NumpyModel
 from part1_mlp.modules import INITIALISERS, NEG_SLOPE
@@ -24,7 +24,7 @@ from part1_mlp.recipes import recipe
 from training import UsageError, distributed, flags
 from training.cli import run_cli, run_training
 from training.flags import Parser, counts, flag_adder, number, on_off, or_word
-from training.trainer import Batches, Trainable
+from training.trainer import Trainable
 
 SCRIPT = "part1_mlp/train.py"
 DRY_RUN_SAMPLES = 32  # of a dry run with --batch_size full
@@ -121,7 +121,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         _refuse_unless(args, IMAGES_ONLY, "is for --dataset cifar10")
     if args.neg_slope != NEG_SLOPE and args.activation != "leaky_relu":
         raise UsageError("--neg_slope is for --activation leaky_relu")
-    flags.check_momentum(args)
     return args
 
 

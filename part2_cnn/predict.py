@@ -121,8 +121,7 @@ def main() -> int:
     # fmt: on
     args = parser.parse_args()
     run = read_own_run(args.run, train)
-    net = CNN.from_config(run.config)
-    load_best(net, run)
+    net = load_best(CNN.from_config(run.config), run)
     opened = [open_picture(path) for path in args.pictures]
     images = np.stack([square_pixels(picture, SIZE) for picture in opened])
     probabilities = class_probabilities(net, images, run.config["views"])

@@ -93,7 +93,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = flags.parse_with_recipe(*FLAGS, argv)
     args.device = distributed.choose_device(args.device)
     args.precision = distributed.choose_precision(args.precision, args.device)
-    flags.check_momentum(args)
     if min(args.image_sizes) < SMALLEST_IMAGE:
         raise UsageError(
             f"--image_sizes: the net halves an image three times; give {SMALLEST_IMAGE} or more"

@@ -24,6 +24,7 @@ from training.cli import run_cli
 from training.flags import plot_parser, read_own_run
 from training.plotting import (
     COLOURS,
+    DOTTED,
     Axes,
     Figure,
     MaxNLocator,
@@ -133,7 +134,7 @@ def draw_accuracy_against_length(runs: Sequence[RunRecord]) -> Figure:
 
 def mark_chance(axes: Axes, label: str | None = None) -> None:
     """A dotted line at the accuracy of chance."""
-    axes.axhline(1 / N_DIGITS, color="black", linewidth=0.8, linestyle=":", label=label)
+    axes.axhline(1 / N_DIGITS, **DOTTED, label=label)
 
 
 def draw_gradient_norms(nets: Sequence[VanillaRNN], labels: Sequence[str]) -> Figure:
@@ -171,9 +172,7 @@ def main() -> int:
     runs = [read_own_run(path, train) for path in args.runs]
     kept = [r for r in runs if r.checkpoint and r.config["cell"] == "rnn"]
     kept = [r for r in kept if r.config["input_length"] > 1]  # else h_1 is the only state
-    nets = [net_from_config(run.config) for run in kept]
-    for net, run in zip(nets, kept, strict=True):
-        load_best(net, run)
+    nets = [load_best(net_from_config(run.config), run) for run in kept]
     with style():
         figures = {"curves": draw_curves(runs)}
         if len({run.config["input_length"] for run in runs}) > 1:

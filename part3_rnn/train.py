@@ -87,7 +87,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             raise UsageError(f"--{flag} is for --cell rnn; PyTorch initialises the {args.cell}")
     if args.forget_bias is not None and args.cell != "lstm":
         raise UsageError(f"--forget_bias is for --cell lstm; the {args.cell} has no forget gate")
-    flags.check_momentum(args)
     args.device = choose_device(args.device)
     return args
 

@@ -231,7 +231,8 @@ SHORT = Experiment("short", MLP, FLAGS, "short", (0,), "")
 OPTIONS = {"jobs": 1, "small": False, "data_dir": None}
 
 
-def test_retraining_keeps_records_without_weights_and_paths(tmp_path):
+def test_retraining_keeps_records_without_weights_and_paths(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)  # as when it is closed
     work, kept = tmp_path / "retrain", tmp_path / "records"
     two = dataclasses.replace(SHORT, seeds=(0, 1))
     retrain([two, SHORT], work, kept, Records(kept), **OPTIONS)
@@ -345,6 +346,8 @@ def test_what_the_choices_of_retrain_train():
     assert groups["all"] == [("g599", 3), *rest, ("short", 1)]
     assert groups["best"] == [("short", 1)]
     assert groups["7"] == rest
+    both = regenerate.to_train(["7", "original"], shown, records)  # no run twice
+    assert [(e.group, len(e.seeds)) for e in both] == rest
 
 
 def test_a_dry_run_lists_runs_and_times_and_does_nothing(project, run_main):

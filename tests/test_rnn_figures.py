@@ -451,6 +451,7 @@ def test_hidden_state_names_the_smallest_net_of_each_setting():
          "room, and what is missing is training that uses it, at the one learning rate of these "),
         (8, 64, "With the normal initialisation fewer units are enough for every task than with "),
         (16, 8, "fails with as many (T = 10, 8 units (1,000 and 5,000 steps); T = 15, 8 units ("),
+        (8, 2, "fails with as many (T = 10, 4 units (1,000 and 5,000 steps); T = 15, 4 units ("),
         (NEVER, 8, "fails with as many (T = 10, 8 to 256 units (1,000 and 5,000 steps); T = 15"),
         (64, 64, ""),
     ],

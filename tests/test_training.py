@@ -644,6 +644,11 @@ def test_memory_that_cannot_be_had_is_one_line(run_main, tmp_path):
     assert "out of memory" in err
     assert not (tmp_path / "run").exists()
 
+    def fail() -> int:
+        raise MemoryError  # Python's own says nothing
+
+    assert run_main(fail, "train.py")[::2] == (1, "train.py: error: out of memory (MemoryError)\n")
+
 
 # --- Shells and notebooks -------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import math
 import os
 import platform
 import re
@@ -17,11 +16,12 @@ from typing import NoReturn
 import numpy as np
 
 from data import DataError
+from data.batches import Batches
 from training import DivergedError, Interrupted, UsageError
 from training.distributed import SINGLE_PROCESS, ProcessGroup, is_main_process, n_restarts
 from training.flags import LARGEST_SEED, one_line, plain
 from training.runs import IDENTIFYING_FLAGS, RESULT, RunFolder
-from training.trainer import LENGTH_FLAGS, Batches, Trainable, Trainer
+from training.trainer import LENGTH_FLAGS, Trainable, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -140,10 +140,8 @@ def _summary(result: dict, path: Path, *, test: bool) -> str:
     """A line on the best weights: the validation split's numbers, and on demand the test set's."""
     parts = []
     for split, name in (("val", "validation"), ("test", "test"))[: 2 if test else 1]:
-        accuracy, loss = (
-            math.nan if result.get(f"{split}_{number}") is None else result[f"{split}_{number}"]
-            for number in ("accuracy", "loss")
-        )
+        found = [result.get(f"{split}_{number}") for number in ("accuracy", "loss")]
+        accuracy, loss = np.array(found, float)  # None, which is not finite, becomes NaN
         parts.append(f"{name} accuracy {accuracy:.4f} (loss {loss:.4f})")
     return (
         f"{', '.join(parts)} at epoch {result['best_epoch']:g} of {result['epochs']:g}, "
@@ -189,8 +187,7 @@ def warn_of_changes(earlier: dict, now: dict) -> None:
 def environment(args: argparse.Namespace) -> dict:
     """Versions and hardware that a run uses; PyTorch's only where it is loaded."""
     torch = sys.modules.get("torch")
-    on_linux = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -223,7 +220,8 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
     except (MemoryError, RuntimeError) as error:  # PyTorch's allocators raise RuntimeErrors
         if isinstance(error, RuntimeError) and not re.search("memory|overflow", str(error)):
             raise
-        message, code = f"out of memory ({str(error).splitlines()[0]})", EXIT_FAILED
+        reason, *_ = str(error).splitlines() or [type(error).__name__]
+        message, code = f"out of memory ({reason})", EXIT_FAILED
     if is_main_process() and sys.stderr:
         print(f"{Path(sys.argv[0]).name}: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

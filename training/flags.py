@@ -66,6 +66,9 @@ def parse_with_recipe(
         build_parser: makes the script's parser, whose parent is the given parser.
         recipe_flags: makes that parent, the parser of the flags that name a recipe.
         recipe: the recipe that those flags, parsed, name: flags and their values.
+
+    Raises:
+        UsageError: a flag is unknown or wrong, or a momentum that the optimiser would ignore.
     """
     parent = recipe_flags()
     defaults = recipe(parent.parse_known_args(argv)[0])
@@ -76,7 +79,10 @@ def parse_with_recipe(
         parser.set_defaults(max_epochs=None)
     if args.optimizer in OWN_MOMENTUM:  # nor is the recipe's momentum that of another optimiser
         parser.set_defaults(momentum=0.0)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.momentum and args.optimizer in OWN_MOMENTUM:
+        raise UsageError(f"--momentum: {args.optimizer} has its own; give it to another")
+    return args
 
 
 def read_own_run(path: Path, train: ModuleType) -> RunRecord:
@@ -322,16 +328,6 @@ def plot_parser(description: str | None) -> Parser:
     add("--out", type=folder, metavar="DIR", help="folder for the figures (default: that of RUN)")
     return parser
 # fmt: on
-
-
-def check_momentum(args: argparse.Namespace) -> None:
-    """Refuse a momentum that the optimiser would ignore.
-
-    Raises:
-        UsageError: there is one.
-    """
-    if args.momentum and args.optimizer in OWN_MOMENTUM:
-        raise UsageError(f"--momentum: {args.optimizer} has its own; give it to another")
 
 
 def one_line(message: str) -> str:

@@ -6,8 +6,8 @@ Other modules take Matplotlib's classes from here, so that it is imported in one
 import importlib.util
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 # A notebook's shell command inherits a backend, module://NAME, which only the notebook may have.
@@ -15,7 +15,7 @@ backend = os.environ.get("MPLBACKEND", "").partition("module://")[2].partition("
 if backend and importlib.util.find_spec(backend) is None:
     del os.environ["MPLBACKEND"]
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -46,6 +46,7 @@ STYLE = {
     "pdf.fonttype": 42,  # text stays text in the PDF
     "svg.hashsalt": "figures",
 }
+DOTTED = {"color": "black", "linewidth": 0.8, "linestyle": ":"}
 FORMATS = ("png", "pdf")
 CANVASES = {  # by file type, and what leaves times and versions out of the file
     "png": (FigureCanvasAgg, {"Software": None}),
@@ -54,13 +55,9 @@ CANVASES = {  # by file type, and what leaves times and versions out of the file
 }
 
 
-@contextmanager
-def style() -> Iterator[None]:
+def style() -> AbstractContextManager[None]:
     """Draw and save within this style, whatever a matplotlibrc or a notebook has set."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
+    return matplotlib.style.context(STYLE, after_reset=True)
 
 
 def new_figure(
@@ -102,6 +99,14 @@ def band(
     axes.plot(x, runs.mean(0), line, color=colour, label=label)
     if len(runs) > 1:
         axes.fill_between(x, runs.min(0), runs.max(0), color=colour, alpha=0.2, linewidth=0)
+
+
+def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
+    """One legend below all panels for the lines of all of them."""
+    handles: dict[str, object] = {}
+    for axes in panels:
+        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def column(runs: Sequence[RunRecord], name: str) -> np.ndarray:

@@ -314,8 +314,8 @@ def load_checkpoint(path: Path) -> dict:
         raise UsageError(f"{path}: broken or foreign checkpoint ({reason})") from error
 
 
-def load_best(net: Any, run: RunRecord) -> None:
-    """Give a net, by its `load_state_dict`, the weights of the run's best evaluation.
+def load_best(net: Any, run: RunRecord) -> Any:
+    """Give a net, by its `load_state_dict`, the weights of the run's best evaluation; return it.
 
     Raises:
         UsageError: they are gone, broken, or not those of such a net.
@@ -327,6 +327,7 @@ def load_best(net: Any, run: RunRecord) -> None:
         net.load_state_dict(state["best"])
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{run.checkpoint}: not the weights of this run") from error
+    return net
 
 
 def _flatten(state: dict, prefix: str = "") -> dict[str, np.ndarray]:

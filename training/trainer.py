@@ -10,12 +10,13 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from data import SPLITS
+from data.batches import Batches
 from training import DivergedError, Interrupted, UsageError
 from training.distributed import SINGLE_PROCESS, ProcessGroup, deferred_signals
 from training.runs import RunFolder, load_checkpoint, save_checkpoint
@@ -54,19 +55,6 @@ class Trainable(Protocol):
 
     def load_state_dict(self, state: dict) -> None:
         """Return to such a state."""
-
-
-class Batches(Protocol):
-    """Training batches as a function of epoch and step alone."""
-
-    def position(self, step: int) -> tuple[int, int]:
-        """The epoch that step belongs to, and its number within the epoch; both from 0."""
-
-    def steps_in(self, epochs: int) -> int:
-        """Number of steps in the first `epochs` epochs."""
-
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
-        """Yield the batch of each step of that epoch, from step `first_step` on."""
 
 
 def learning_rate_at(step: int, total: int, base: float, schedule: str) -> float:
@@ -176,11 +164,8 @@ class Trainer:
 
     def _next_evaluation(self) -> int:
         """The step after which to evaluate next."""
-        if self.args.eval_freq:
-            due = (self.step // self.args.eval_freq + 1) * self.args.eval_freq
-        else:
-            due = self.batches.steps_in(self.batches.position(self.step)[0] + 1)
-        return min(due, self.total_steps)
+        every = self.args.eval_freq or self.batches.steps_per_epoch
+        return min((self.step // every + 1) * every, self.total_steps)
 
     def _reason_to_stop(self) -> str | None:
         waited = len(self.history) - 1 - self.best
@@ -217,8 +202,7 @@ class Trainer:
 
     def _epoch(self) -> float:
         epoch, done = self.batches.position(self.step)
-        first = self.batches.steps_in(epoch)
-        return round(epoch + done / (self.batches.steps_in(epoch + 1) - first), 4)
+        return round(epoch + done / self.batches.steps_per_epoch, 4)
 
     def _save(self) -> None:
         progress = {"step": self.step, "seconds": self.seconds, "history": self.history}
@@ -243,8 +227,7 @@ class Trainer:
         if state is None:
             return
         try:
-            # Checkpoints of earlier versions have the key `learner`.
-            self.model.load_state_dict(state["model"] if "model" in state else state["learner"])
+            self.model.load_state_dict(state["model"])
             self.best_weights = state["best"]
             progress = json.loads(state["progress"])
             self.step, self.history = progress["step"], progress["history"]
