@@ -116,6 +116,10 @@ def main() -> int:
     committed, runs = ROOT / "figures", ROOT / "runs"
     base = committed if args.update else runs / ("quick" if args.quick else "figures")
     records, written = Records(committed / "records"), {}
+    if args.quick and args.dry_run:
+        raise UsageError("--dry_run: what short runs take is not recorded; leave out --quick")
+    if args.out and args.out.exists() and not args.out.is_dir():
+        raise UsageError(f"--out: {args.out} is no folder")
     if args.update:
         if args.quick or args.out:
             raise UsageError("--update goes neither with --quick nor with --out")

@@ -122,14 +122,16 @@ def main() -> int:
     args = parser.parse_args()
     run = read_own_run(args.run, train)
     net = load_best(CNN.from_config(run.config), run)
-    opened = [open_picture(path) for path in args.pictures]
-    images = np.stack([square_pixels(picture, SIZE) for picture in opened])
-    probabilities = class_probabilities(net, images, run.config["views"])
+    images, shown = [], []
+    for path in args.pictures:
+        picture = open_picture(path)
+        images.append(square_pixels(picture, SIZE))
+        shown.append(square_pixels(picture, SHOWN_SIZE))
+    probabilities = class_probabilities(net, np.stack(images), run.config["views"])
     paths = [os.fsencode(path).decode(errors="replace") for path in args.pictures]
     for path, row in zip(paths, probabilities, strict=True):
         most_probable = np.argsort(-row, kind="stable")[: args.top]
         print(f"{path}: " + ", ".join(f"{CLASS_NAMES[k]} {row[k]:.1%}" for k in most_probable))
-    shown = [square_pixels(picture, SHOWN_SIZE) for picture in opened]
     with style():
         figure = draw_predictions([Path(path).name for path in paths], shown, probabilities)
         for path in save_figure(figure, (args.out or args.run) / "predictions"):

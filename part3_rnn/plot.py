@@ -29,6 +29,7 @@ from training.plotting import (
     Figure,
     MaxNLocator,
     draw_curves,
+    legible,
     matplotlib,
     new_figure,
     save_figure,
@@ -178,7 +179,8 @@ def main() -> int:
         if len({run.config["input_length"] for run in runs}) > 1:
             figures["lengths"] = draw_accuracy_against_length(runs)
         if nets:
-            figures["gradients"] = draw_gradient_norms(nets, [run.path.name for run in kept])
+            names = [legible(run.path.name) for run in kept]
+            figures["gradients"] = draw_gradient_norms(nets, names)
             if len(nets[0].W_hh) > 1:  # the states of a single unit have one component alone
                 figures["trajectories"] = draw_trajectories(nets[0])
         else:

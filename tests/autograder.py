@@ -9,6 +9,7 @@ project's solution.
 
 import argparse
 import io
+import os
 import stat
 import sys
 import zipfile
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", metavar="FILE.zip", help="archive to write")
     name = parser.parse_args(argv).file
-    file = Path(name).expanduser()
+    file = Path(os.path.expanduser(name))
     try:
         if not name.strip():
             raise OSError("the name of the file is empty")

@@ -14,6 +14,7 @@ import inspect
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -295,6 +296,7 @@ def main(submission: Path, file: Path | None = None, jobs: int | None = None) ->
     tests = graded_tests()
     marks = {test: Mark(test, "not run: the grader was stopped before") for test in tests}
     seed = int(os.environ.get("GRADER_SEED") or secrets.randbits(32))
+    stopped = False
 
     def keep() -> None:
         if file:
@@ -306,14 +308,20 @@ def main(submission: Path, file: Path | None = None, jobs: int | None = None) ->
         keep()
 
     keep()
-    grade(submission, tests, jobs=jobs, seed=seed, done=note)
+    try:
+        grade(submission, tests, jobs=jobs, seed=seed, done=note)
+    except KeyboardInterrupt:
+        stopped = True
     print(f"\n{score_table(list(marks.values()))}")
     print(f"{time.monotonic() - started:.0f} s; the same numbers again: GRADER_SEED={seed}")
-    return 1 if any(mark.why for mark in marks.values()) else 0
+    return 130 if stopped else 1 if any(mark.why for mark in marks.values()) else 0
 
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file in one step: whoever reads it finds the old or the new text."""
+    if file.exists() and not file.is_file():  # such as /dev/null, which stays what it is
+        file.write_text(text, encoding="utf-8")
+        return
     number, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     with open(number, "w", encoding="utf-8") as part:
         part.write(text)
@@ -335,17 +343,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     try:
         if not args.submission.strip():
             raise NotASubmission("the name of the folder is empty")
-        args.submission = find_submission(Path(args.submission).expanduser())
+        args.submission = find_submission(Path(os.path.expanduser(args.submission)))
     except NotASubmission as error:
         parser.exit(2, f"--submission: {error}\n")
     if args.gradescope is not None:
         if not args.gradescope.strip():
             parser.exit(2, "--gradescope: the name of the file is empty\n")
-        args.gradescope = Path(args.gradescope).expanduser().absolute()
+        args.gradescope = Path(os.path.expanduser(args.gradescope)).absolute()
         if args.gradescope.is_dir():
             parser.exit(2, f"--gradescope: {args.gradescope} is a folder, name a file\n")
         if not args.gradescope.parent.is_dir():
             parser.exit(2, f"--gradescope: there is no folder {args.gradescope.parent}\n")
+    if not re.fullmatch(r"\d*", os.environ.get("GRADER_SEED", "")):
+        parser.exit(2, "GRADER_SEED: give a whole number, 0 or more\n")
     if args.jobs is not None and args.jobs < 1:
         parser.exit(2, f"--jobs: {args.jobs} is not 1 or more\n")
     return args

@@ -7,6 +7,7 @@ finds it when it is called from the project's root, whatever DIR is. The grade i
 process (tests/grader.py), before pytest reads anything else.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,10 +41,10 @@ def _grade(submission: str | None, file: str | None, called_in: Path) -> int:
     root = called_in if here.is_file() else ROOT
     submission = str(root) if submission is None else submission
     if submission:
-        submission = str(called_in / Path(submission).expanduser())
+        submission = str(called_in / os.path.expanduser(submission))
     command = [sys.executable, "-m", "tests.grader", submission]
     if file is not None:
-        command += ["--gradescope", str(called_in / Path(file).expanduser()) if file else ""]
+        command += ["--gradescope", str(called_in / os.path.expanduser(file)) if file else ""]
     try:
         return subprocess.run(command, cwd=root, check=False).returncode
     except KeyboardInterrupt:  # the grader has received it, too

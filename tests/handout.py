@@ -10,6 +10,7 @@ sources, so that it cannot differ from them.
 import argparse
 import ast
 import importlib
+import os
 import re
 import sys
 import textwrap
@@ -229,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not folder.strip():
             raise OSError("the name of the folder is empty")
-        write(Path(folder).expanduser())
+        write(Path(os.path.expanduser(folder)))
     except OSError as error:
         print(f"python -m tests.handout: {error}", file=sys.stderr)
         return 2

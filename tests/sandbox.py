@@ -77,7 +77,7 @@ def find_submission(folder: Path) -> Path:
         if found:
             return found[0]
         level = [Path(each) for parent in level for each in _folders_in(parent)][:1000]
-    raise NotASubmission(f"{folder} holds none of the folders {', '.join(FOLDERS)}")
+    raise NotASubmission(f"{folder} holds none of the folders {', '.join(PARTS)}")
 
 
 def _folders_in(folder: Path) -> Iterator[os.DirEntry]:
@@ -154,12 +154,12 @@ class Sandbox:
 
     def __init__(self) -> None:
         self._folder = Folder()
-        self._address = str(Path(self._folder.name, "socket"))
+        self.address = str(Path(self._folder.name, "socket"))
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         environment["OMP_NUM_THREADS"] = "1"
         environment["CUDA_VISIBLE_DEVICES"] = ""  # the same numbers with and without a GPU
         self._process = subprocess.Popen(
-            [*self.COMMAND, self._address],
+            [*self.COMMAND, self.address],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE,
         )  # fmt: skip
 
@@ -185,7 +185,7 @@ class Sandbox:
         while self._process.poll() is None and time.monotonic() < end:
             control = socket.socket(socket.AF_UNIX)
             try:
-                control.connect(self._address)
+                control.connect(self.address)
                 return control
             except OSError:
                 control.close()

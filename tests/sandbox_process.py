@@ -34,7 +34,9 @@ import numpy as np
 from tests.wire import Ref, Tensor, decode, encode
 
 PRELOADED = ("torch", "torch.nn.functional", "torchvision", "sklearn.datasets", "PIL.Image",
-             "matplotlib.pyplot", "numpy.testing", "tqdm", "csv", "typing", "math")  # fmt: skip
+             "matplotlib.figure", "matplotlib.backends.backend_agg", "numpy.testing", "tqdm",
+             "csv", "typing", "math")  # fmt: skip
+DEVICES = ("null", "zero", "full", "random", "urandom", "shm")  # that a session may write to
 ROOT = Path(__file__).resolve().parents[1]
 MAX_MEMORY = 1536 * 2**20  # bytes that a process may allocate
 MAX_FILE = 2**28  # bytes of a file that it may write, its own output included
@@ -71,6 +73,9 @@ def main(address: str) -> None:
                         pass
                 return
             connection, _ = listener.accept()
+            if not _is_of_the_grader(connection):
+                connection.close()
+                continue
             if os.fork() == 0:
                 listener.close()
                 with contextlib.suppress(OSError):
@@ -80,6 +85,17 @@ def main(address: str) -> None:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+
+
+def _is_of_the_grader(connection: socket.socket) -> bool:
+    """Whether the grader has connected, and not a session, which would get one without bounds."""
+    if sys.platform != "linux":
+        return True
+    size = struct.calcsize("3i")  # process, user and group; unix(7)
+    process, _, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    return process == os.getppid()
 
 
 def _supervise(control: socket.socket) -> None:
@@ -229,7 +245,7 @@ def _change_user(user: int) -> None:
 def _confine(root: Path, scratch: Path) -> None:
     """Forbid this process and its children what is not theirs, by Landlock, where there is any.
 
-    They may write to the submission's copy, to their scratch folder and to devices, and read
+    They may write to the submission's copy, to their scratch folder and to DEVICES, and read
     everything but this project, in which the solution lies; an environment in it can be read.
     Signals and abstract sockets reach no other processes, if Linux is 6.12 or newer.
     """
@@ -243,7 +259,7 @@ def _confine(root: Path, scratch: Path) -> None:
     attributes = (ctypes.c_uint64 * 3)(rights, 0, 0b11)  # file system, network, other processes
     size = 8 if version < 4 else 16 if version < 6 else 24
     rules = system(LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0)
-    writable = root, scratch, "/dev"
+    writable = root, scratch, *(f"/dev/{name}" for name in DEVICES)
     readable = *_all_but(ROOT, Path("/")), sys.prefix, sys.base_prefix
     for path, allowed in [*((p, rights) for p in writable), *((p, READ) for p in readable)]:
         with contextlib.suppress(OSError):

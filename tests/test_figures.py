@@ -535,7 +535,7 @@ def test_updating_a_section_touches_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     "flags",
     [("--only", "9"), ("--jobs", "0"), ("--format", "bmp"), ("--update", "--quick"),
-     ("--update", "--out", "x")],
+     ("--update", "--out", "x"), ("--dry_run", "--quick"), ("--out", ROOT / "README.md")],
 )  # fmt: skip
 def test_bad_flags(flags, run_main):
     code, _, err = run_main(regenerate.main, "regenerate.py", *flags)

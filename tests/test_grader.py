@@ -123,7 +123,9 @@ def test_an_explanation_is_short_and_each_line_stands_once():
     assert all(line.isprintable() for line in lines)
 
 
-def test_a_grader_that_is_stopped_leaves_the_points_won_until_then(tmp_path, monkeypatch, graded):
+def test_a_grader_that_is_stopped_leaves_the_points_won_until_then(
+    tmp_path, monkeypatch, graded, capsys
+):
     few = [graded[f"test_part1::{name}"] for name in ("test_relu", "test_softmax_forward")]
     monkeypatch.setattr(grader, "graded_tests", lambda: few)
     file = tmp_path / "results.json"
@@ -134,8 +136,8 @@ def test_a_grader_that_is_stopped_leaves_the_points_won_until_then(tmp_path, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(grader, "grade", stopped_after_the_first)
-    with pytest.raises(KeyboardInterrupt):
-        grader.main(ROOT, file)
+    assert grader.main(ROOT, file) == 130
+    assert "   2 / 4   in all" in capsys.readouterr().out
     left = json.loads(file.read_text())
     assert [test["score"] for test in left["tests"]] == [few[0].points, 0]
     assert "stopped before" in left["tests"][1]["output"]
@@ -238,8 +240,9 @@ def test_a_clone_of_the_project_is_graded_by_this_project(tmp_path):
     ("option", "value", "why"),
     [
         ("--submission", "/no/such/folder", "is no folder"),
-        ("--submission", "EMPTY", "holds none of the folders data, part1_mlp"),
+        ("--submission", "EMPTY", "holds none of the folders part1_mlp, part2"),
         ("--submission=", None, "is empty"),
+        ("--submission=~nosuchuser", None, "is no folder"),
         ("--gradescope", "/no/such/x", "there is no folder /no/such"),
         ("--gradescope", "/", "is a folder"),
         ("--gradescope=", None, "is empty"),
@@ -249,9 +252,17 @@ def test_options_that_are_refused(option, value, why, tmp_path):
     given = [option] if value is None else [option, value.replace("EMPTY", str(tmp_path))]
     done = run_pytest(*given)
     assert done.returncode == 2
-    assert done.stderr.startswith(option.rstrip("="))
+    assert done.stderr.startswith(option.partition("=")[0])
     assert why in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("seed", ["abc", "-1", "1.5"])
+def test_seeds_that_are_refused(seed, monkeypatch, capsys):
+    monkeypatch.setenv("GRADER_SEED", seed)
+    with pytest.raises(SystemExit, match="2"):
+        grader.parse([str(ROOT)])
+    assert capsys.readouterr().err == "GRADER_SEED: give a whole number, 0 or more\n"
 
 
 def test_the_submission_is_left_alone(sandbox, graded):

@@ -154,6 +154,19 @@ def test_attacks_by_a_process_of_the_same_user(name, submission, same_user_sandb
     assert digests() == before
 
 
+ASK = "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); print(s.recv(99))"
+
+
+def test_the_grader_alone_begins_sessions(sandbox):
+    """A session that could connect would get another one, with bounds of its own choice."""
+    with sandbox.connect() as control:
+        assert b"user" in control.recv(99)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, sandbox.address], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "b''\n"
+
+
 def has_landlock() -> bool:
     import ctypes
 

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 import itertools
 import json
 import os
@@ -23,10 +24,12 @@ import torch
 from data.batches import ArrayBatches
 from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
+from tests.grader import write_whole
 from training import Interrupted, UsageError, optim
 from training.cli import ROOT, check_same_run, run_training, train_in_process
+from training.flags import folder as parse_folder
 from training.optim import make_optimizer
-from training.plotting import draw_curves, new_figure, style
+from training.plotting import draw_curves, new_figure, save_figure, style
 from training.runs import (
     HISTORY_COLUMNS,
     RunFolder,
@@ -635,6 +638,46 @@ def test_broken_histories_are_refused_by_name(rows, tmp_path):
         read_history(path)
 
 
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
+    terminal, end = os.openpty()
+    for write in (write_atomically, write_whole):
+        write(Path(os.ttyname(end)), "a text")
+        assert os.read(terminal, 6) == b"a text"
+    write_atomically(tmp_path / "file", "\udcff")  # a byte of a name that is no UTF-8
+    assert (tmp_path / "file").read_bytes() == rb"\udcff"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("test_accuracy", None), ("best_step", None), ("seconds", "1"), ("stopped_by", 1),
+     ("val_loss", "x"), ("val_accuracy", None)],
+)  # fmt: skip
+def test_broken_results_are_refused_by_name(name, value, run_main, tmp_path):
+    run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path / "run")
+    path = tmp_path / "run" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"test_loss": None}))
+    assert read_run(tmp_path / "run").result["test_loss"] is None  # of a run that diverged
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(UsageError, match=rf"result\.json is broken: {name} is missing or of the"):
+        read_run(tmp_path / "run")
+
+
+def test_a_broken_environment_is_refused(run_main, tmp_path):
+    flags = (*SHORT, "--run_dir", tmp_path / "run")
+    run_main(train.main, "train.py", *flags)
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"environment": "abc"}))
+    code, _, err = run_main(train.main, "train.py", *flags, "--resume")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "config.json is broken: environment" in err
+
+
+def test_a_home_folder_is_that_of_a_user_alone():
+    assert parse_folder("~") == Path.home()
+    assert parse_folder("./~") == Path("~")
+    assert parse_folder("~nosuchuser/x") == Path("~nosuchuser/x")
+
+
 def test_memory_that_cannot_be_had_is_one_line(run_main, tmp_path):
     code, _, err = run_main(
         train.main, "train.py", "--model", "pytorch", "--dnn_hidden_units", "9000000,9000000",
@@ -780,6 +823,12 @@ def test_curves_of_runs_show_their_histories_and_mark_the_kept_weights(run_main,
         _, accuracy = draw_curves([runs[0], read_run(tmp_path / "other")]).axes
     names = [text.get_text() for text in accuracy.get_legend().get_texts()]
     assert names == ["seed 3 train", "seed 3 test", "seed 4 train", "seed 4 test"]
+    odd = [dataclasses.replace(run, path=Path(name)) for name in ("_a", "b_{$") for run in runs[:1]]
+    with style():
+        figure = draw_curves(odd)
+        save_figure(figure, tmp_path / "odd")
+    names = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert names == [" _a train", " _a test", r"b_{\$ train", r"b_{\$ test"]
 
 
 def test_lines_have_the_width_of_the_committed_figures():

@@ -78,19 +78,24 @@ def test_a_run_that_diverges_comes_last_and_stops_no_other(run_main, tmp_path):
         (("part1_mlp/train.py", "--grid", "lr=1,,2"), "is not of the form"),
         (("part1_mlp/train.py", "--grid", "no_such=1"), "unrecognized arguments"),
         (("part1_mlp/train.py", "--grid", "lr=1", "--seeds", "100"), "--seeds"),
+        (("part1_mlp/train.py", "--grid", "a=1", "a=2"), "--grid: a is named twice"),
+        (("part1_mlp/train.py", "--grid", "seed=3,4"), "--grid: seed is named twice, or is set by"),
+        (("part1_mlp/train.py", "--grid", "run_dir=x"), "is set by tune.py itself"),
+        (("part1_mlp/train.py", "--grid", "lr=1", "--", "--seed=7"), "--seed=7 is set by tune.py"),
+        (("part1_mlp/train.py", "--grid", "lr=1", "--out", "."), "is a folder, name a file"),
     ],
 )
 def test_what_is_refused(flags, why, run_main, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    code, _, err = run_main(tune.main, "tune.py", *flags, "--run_dir", tmp_path)
+    code, _, err = run_main(tune.main, "tune.py", "--run_dir", tmp_path, *flags)
     assert code == 2
     assert why in err
     assert err.count("\n") == 1
 
 
 def test_values_with_a_comma_are_written_with_a_plus():
-    flags, values = tune.combinations(["batch_size=128,128+512", "seed=1"])
-    assert flags == ["batch_size", "seed"]
+    flags, values = tune.combinations(["batch_size=128,128+512", "n_samples=1"])
+    assert flags == ["batch_size", "n_samples"]
     assert values == [("128", "1"), ("128,512", "1")]
     with pytest.raises(UsageError):
         tune.combinations(["=1"])

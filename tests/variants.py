@@ -159,6 +159,22 @@ STATE_FIRST = linear_rnn(
     "torch.tanh(self.both(torch.cat([h, x[:, t]], 1)))",
     both="nn.Linear(input_dim + hidden_dim, hidden_dim)",
 )
+ROW_BIASES = """
+
+class VanillaRNN(nn.Module):
+    def __init__(self, input_length, input_dim, hidden_dim, output_dim, **_):
+        super().__init__()
+        self.W_xh = nn.Parameter(torch.randn(input_dim, hidden_dim))
+        self.W_hh = nn.Parameter(torch.randn(hidden_dim, hidden_dim))
+        self.W_hy = nn.Parameter(torch.randn(hidden_dim, output_dim))
+        self.b_h = nn.Parameter(torch.zeros(1, hidden_dim))
+        self.b_y = nn.Parameter(torch.zeros(1, output_dim))
+    def forward(self, x):
+        h = x.new_zeros(len(x), len(self.W_hh))
+        for t in range(x.shape[1]):
+            h = torch.tanh(x[:, t] @ self.W_xh + h @ self.W_hh + self.b_h)
+        return h @ self.W_hy + self.b_y
+"""
 CELL = linear_rnn("self.cell(x[:, t], h)", cell="nn.RNNCell(input_dim, hidden_dim)")
 RNN_TESTS = "test_forward", "test_gradients", "test_initialisation", "test_digits_as_numbers"
 
@@ -307,6 +323,14 @@ VARIANTS = [
       for name, append in (("two Linears", TWO_LINEARS), ("Linears with two biases", TWO_BIASES),
                            ("one Linear, input first", INPUT_FIRST),
                            ("one Linear, state first", STATE_FIRST), ("an RNNCell", CELL))),
+    Variant("RNN with biases of one row, and standard normal weights", "test_part3",
+            (*RNN_TESTS, "test_learns"), {RNN: ROW_BIASES}, slow=True),
+    Variant("RNN script whose seed is drawn", "test_part3", ("test_clipping",), slow=True,
+            replace={"part3_rnn/train.py": (
+                "    return run_training(parse(), SCRIPT, run_name, build)\n",
+                "    args = parse()\n    if '--seed' not in sys.argv:\n"
+                "        args.seed = torch.seed() % 10**9\n"
+                "    return run_training(args, SCRIPT, run_name, build)\n")}),
     Variant("RNN with small weights", "test_part3",
             (*RNN_TESTS, "test_clipping"), slow=True,
             replace={RNN: ("        nn.init.normal_(self.W_hy, std=hidden_dim**-0.5)\n",

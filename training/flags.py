@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -203,7 +204,7 @@ def folder(text: str) -> Path:
     """Parse the name of a folder; `~` is the home folder."""
     if not text:
         raise argparse.ArgumentTypeError("give the name of a folder")
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 # --- Shared flags ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Other modules take Matplotlib's classes from here, so that it is imported in one
 import importlib.util
 import io
 import os
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -147,7 +148,7 @@ def draw_curves(runs: Sequence[RunRecord]) -> Figure:
     figure, ((loss, accuracy),) = new_figure(1, 2)
     for i, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
         colours = dict.fromkeys(("train", "test"), COLOURS[i % len(COLOURS)])
-        labels = {split: f"{label} {split}".strip() for split in colours}
+        labels = {split: f"{label} {split}" if label else split for split in colours}
         draw_run({"loss": loss, "accuracy": accuracy}, run, colours=colours, labels=labels)
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
         axes.set(xlabel="epoch", ylabel=quantity)
@@ -166,4 +167,11 @@ def _labels(runs: Sequence[RunRecord]) -> list[str]:
         " ".join(f"seed {r.config[n]}" if n == "seed" else str(r.config.get(n)) for n in differing)
         for r in runs
     ]
-    return labels if len(set(labels)) == len(runs) else [r.path.name for r in runs]
+    if len(set(labels)) < len(runs):
+        labels = [r.path.name for r in runs]
+    return [legible(label) for label in labels]
+
+
+def legible(name: str) -> str:
+    """A name for a legend: `$` begins no formula, and `_` in front does not hide it."""
+    return re.sub("^_", " _", name.replace("$", r"\$"))

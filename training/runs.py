@@ -33,6 +33,7 @@ RESULT_KEYS = (
     "test_accuracy", "test_loss", "best_epoch", "best_step", "epochs", "steps", "seconds", "seed",
     "parameters", "stopped_by",
 )  # fmt: skip
+VALIDATED = ("val_loss", "val_accuracy")  # which results of earlier versions lack
 IDENTIFYING_FLAGS = ("model", "dataset", "recipe", "seed")  # named first where runs differ
 CONFIG, HISTORY, RESULT = "config.json", "history.csv", "result.json"
 CHECKPOINTS = ("checkpoint.npz", "checkpoint.pt")
@@ -40,8 +41,15 @@ TEMPORARY = ".part"  # suffix of a file that is being written
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that at any moment either the old one or the whole new one is there."""
-    content = content.encode() if isinstance(content, str) else content
+    """Write a file so that at any moment either the old one or the whole new one is there.
+
+    What is no file, such as /dev/null, is written to and stays what it is.
+    """
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
@@ -217,6 +225,8 @@ def read_config(path: Path) -> Config:
         UsageError: the file is missing or broken.
     """
     config = Config(path, read_json(path))
+    if not isinstance(config.get("environment"), dict | None):
+        raise UsageError(f"{path} is broken: environment is of the wrong kind")
     if config.get("recipe") == "report":
         config["recipe"] = "original"
     if isinstance(config.get("batch_size"), list) and len(config["batch_size"]) == 1:
@@ -253,8 +263,10 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
 
 def _read_result(path: Path) -> dict:
     result = read_json(path)
-    for name in RESULT_KEYS:
-        kind = str if name == "stopped_by" else int | float | None
+    for name in (*RESULT_KEYS, *(name for name in VALIDATED if name in result)):
+        kind = str if name == "stopped_by" else int | float
+        if name.endswith("_loss"):  # of a run that diverged it may not be finite
+            kind |= None
         if not isinstance(result.get(name, ...), kind):
             raise UsageError(f"{path} is broken: {name} is missing or of the wrong kind")
     return result

@@ -23,6 +23,7 @@ from training.cli import ROOT, markdown_table, run_cli, train_in_process
 from training.flags import Parser, folder, number
 from training.runs import RunRecord, read_run, write_atomically
 
+OWN = {"seed", "n_seeds", "run_dir", "resume", "overwrite", "dry_run"}  # flags that it sets itself
 Trial = tuple[tuple[str, ...], list[RunRecord]]  # values of the flags; the runs, one a seed
 
 
@@ -30,14 +31,19 @@ def combinations(grid: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]
     """The flags of a grid, and all combinations of their values.
 
     Raises:
-        UsageError: a flag without values.
+        UsageError: a flag without values, named twice, or that is for tune.py to set.
     """
     pairs = [each.partition("=")[::2] for each in grid]
     for flag, values in pairs:
         if not flag or not all(values.split(",")):
             raise UsageError(f"--grid: {flag}={values} is not of the form flag=value,value")
+        if flag in OWN or [name for name, _ in pairs].count(flag) > 1:
+            raise UsageError(f"--grid: {flag} is named twice, or is set by tune.py itself")
     # A value that holds a comma itself, such as 512,256, is written 512+256.
-    choices = [[value.replace("+", ",") for value in values.split(",")] for _, values in pairs]
+    choices = [
+        list(dict.fromkeys(value.replace("+", ",") for value in values.split(",")))
+        for _, values in pairs
+    ]
     return [flag for flag, _ in pairs], list(itertools.product(*choices))
 
 
@@ -88,7 +94,12 @@ def main() -> int:
     script = Path(args.script)
     if not script.is_file():
         raise UsageError(f"{script} is no train script")
+    if own := [each for each in fixed if each.partition("=")[0].removeprefix("--") in OWN]:
+        raise UsageError(f"{own[0]} is set by tune.py itself")
+    if args.out and args.out.is_dir():
+        raise UsageError(f"--out: {args.out} is a folder, name a file")
     flags, values = combinations(args.grid)
+    seeds = list(dict.fromkeys(args.seeds))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)  # before hours of training
 
@@ -100,10 +111,10 @@ def main() -> int:
         train_in_process(command, path, jobs=args.jobs, name=path.name, may_diverge=True)
         return read_run(path)
 
-    pairs = list(itertools.product(values, args.seeds))
+    pairs = list(itertools.product(values, seeds))
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = dict(zip(pairs, pool.map(run, *zip(*pairs, strict=True)), strict=True))
-    trials = [(each, [runs[each, seed] for seed in args.seeds]) for each in values]
+    trials = [(each, [runs[each, seed] for seed in seeds]) for each in values]
     text = table(flags, trials)
     print(text, end="")
     if args.out:

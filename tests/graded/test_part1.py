@@ -236,7 +236,8 @@ def test_same_seed_same_run(submission):
 @pytest.mark.points(1, seconds=8)
 def test_momentum_helps(submission):
     """Momentum adds up steps in one direction: full-batch SGD gets further with it."""
-    flags = ("--batch_size", 240, "--max_steps", 40, "--eval_freq", 20, "--learning_rate", 0.002)
+    flags = ("--batch_size", 240, "--max_steps", 40, "--eval_freq", 20, "--learning_rate", 0.002,
+             "--seed", 0)  # fmt: skip
     plain, fast = (
         column(submission.train("part1_mlp", *TOY, *flags, "--momentum", value), "train_loss")
         for value in (0, 0.9)

@@ -125,6 +125,13 @@ def test_overfits_a_few_images(submission, rng):
         right >= 15,
         f"images of the 20 that are classified correctly after 60 steps: expected 15, got {right}",
     )
+    zeros = [np.zeros_like(array) for _, array in submission.do("parameters", net)]
+    submission.do("set_parameters", net, zeros)
+    logits = numbers(submission.do("predict", net, Tensor(x)), "the logits", (20, 10))
+    demand(
+        abs(logits).max() < 1e-6,
+        "the logits of a net whose parameters are all 0: expected zeros, got something else",
+    )
 
 
 @pytest.mark.points(4, seconds=35)

@@ -78,6 +78,7 @@ def test_gradients(submission, rng):
 
     expected = numeric_gradients(loss, [array for _, array in named], step=2e-3)
     for (name, _), a, b in zip(named, got, expected, strict=True):
+        demand(abs(b).max() > 1e-3, f"{name}: expected logits that depend on it, they do not")
         close(a, b, f"the gradient of {name}", rtol=5e-3, atol=3e-4)
 
 
@@ -86,7 +87,7 @@ def test_initialisation(submission):
     """Weights are drawn from a normal distribution, biases are zero."""
     named = submission.do("parameters", new_net(submission, T, 10, WIDE, 10))
     shapes = {"W_xh": (10, WIDE), "W_hh": (WIDE, WIDE), "W_hy": (WIDE, 10)}
-    weights = [(name, array) for name, array in named if array.ndim > 1]
+    weights = [(name, array) for name, array in named if array.squeeze().ndim > 1]
     demand(len(weights) >= 2, f"expected weights and biases, got {[name for name, _ in named]}")
     for name, weight in weights:
         if name in shapes:
@@ -101,7 +102,7 @@ def test_initialisation(submission):
             f"got {kurtosis:.2f}",
         )
     for name, array in named:
-        if array.ndim == 1:
+        if array.squeeze().ndim == 1:
             close(array, np.zeros_like(array), f"the initial {name}")
 
 
@@ -173,7 +174,7 @@ def test_learns(submission, rng):
     submission.do("fit", net, Tensor(x[:600]), Tensor(y[:600]), steps=150, learning_rate=3e-3)
     logits = numbers(submission.do("predict", net, Tensor(x[600:])), "the logits", (200, 10))
     right = float((logits.argmax(axis=1) == y[600:]).mean())
-    demand(right > 0.9, f"accuracy on 200 new palindromes: expected 0.9 or more, got {right:.3g}")
+    demand(right > 0.5, f"accuracy on 200 new palindromes: expected 0.5 or more, got {right:.3g}")
 
 
 @pytest.mark.points(4, seconds=10)
@@ -198,7 +199,8 @@ def test_training(submission):
 @pytest.mark.points(4, seconds=10)
 def test_clipping(submission):
     """--max_norm M bounds the gradient's norm: a step of SGD is as long as rate times M."""
-    flags = ("--input_length", 5, "--train_steps", 20, "--eval_freq", 5, "--optimizer", "sgd")
+    flags = ("--input_length", 5, "--train_steps", 20, "--eval_freq", 5, "--optimizer", "sgd",
+             "--seed", 0)  # fmt: skip
 
     def curve(learning_rate: float, max_norm: float) -> np.ndarray:
         run = submission.train(
