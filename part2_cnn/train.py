@@ -48,7 +48,8 @@ def build_parser(recipe_flags: Parser) -> Parser:
     flags.add_cifar10_flags(add)
     add("--image_sizes", type=counts, metavar="N,N,...",
         help="progressive resizing: pixels a side that training images are scaled to, each for an "
-        f"equal share of --max_epochs, at least {SMALLEST_IMAGE}")
+        f"equal share of --max_epochs, at least {SMALLEST_IMAGE}; in fewer epochs than sizes the "
+        "last, and some of the others")
     add = flag_adder(parser, "net")
     add("--channels", type=channels, metavar="N,N,N", default="64,128,256",
         help="channels of the three blocks")

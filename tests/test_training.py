@@ -376,6 +376,20 @@ def test_resuming_an_ended_run_repeats_its_summary(run_main, tmp_path):
     assert "ended already" in err
 
 
+def test_all_folders_are_free_before_the_first_seed_is_trained(run_main, tmp_path):
+    def train_seeds(n: int, first: int) -> tuple[int, str, str]:
+        flags = ("--n_seeds", n, "--seed", first, "--run_dir", tmp_path)
+        return run_main(train.main, "train.py", *SHORT, *flags)
+
+    name = "mlp_numpy_moons_original_seed{}"
+    run_main(train.main, "train.py", *SHORT, "--seed", 4, "--run_dir", tmp_path / name.format(4))
+    code, _, err = train_seeds(3, 2)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{name.format(4)} holds a run; give --resume or --overwrite" in err
+    assert [path.name for path in tmp_path.iterdir()] == [name.format(4)]
+    assert train_seeds(2, 2)[0] == 0
+
+
 def test_a_finished_run_with_a_constant_rate_can_be_made_longer(run_main, tmp_path):
     flags = ("--n_samples", 300, "--momentum", 0.9, "--eval_freq", "epoch")
     for folder, epochs in (("whole", 7), ("parts", 3)):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,13 +59,16 @@ def run_training(
     if args.seed + args.n_seeds > LARGEST_SEED + 1:
         raise UsageError(f"--n_seeds: a seed would be above {LARGEST_SEED}")
     runs = ROOT / "runs" if args.run_dir is None else args.run_dir
-    endings = []
+    alone = args.n_seeds == 1 and args.run_dir is not None
+    folders = {}
     for seed in range(args.seed, args.seed + args.n_seeds):
         one = argparse.Namespace(**vars(args) | {"seed": seed})
         del one.n_seeds  # each run is recorded as if it were alone
-        alone = args.n_seeds == 1 and args.run_dir is not None
-        path = runs if alone else runs / run_name(one)
-        endings.append(_train_run(one, script, path, build, group))
+        folders[runs if alone else runs / run_name(one)] = one
+    for path in folders if args.n_seeds > 1 and not args.dry_run else ():
+        check = partial(RunFolder(path).check, resume=args.resume, overwrite=args.overwrite)
+        group.on_main(check)  # of the last seed, too, before the first is trained
+    endings = [_train_run(one, script, path, build, group) for path, one in folders.items()]
     return EXIT_FAILED if "diverged" in endings else 0
 
 
