@@ -148,10 +148,10 @@ def figures() -> dict[str, ReportFigure]:
         "limits": ReportFigure(
             3, "What limits a vanilla RNN's memory: how much the loss depends on each hidden state "
             f"(root mean square over {SEQUENCES} palindromes), relative to the last step's, "
-            "the geometric mean over the seeds and each seed as a thin line; "
-            f"how many seeds {SOLVE} and with which gradient. Upright marks are seeds, thin lines "
-            "confidence intervals.",
-            rnn.limits, experiments.RNN_LIMITS),
+            "the geometric mean over the seeds and each seed as a thin line; how many seeds "
+            f"{SOLVE}, with figure 7's optimiser, too; and with which gradient. "
+            "Upright marks are seeds, thin lines confidence intervals.",
+            rnn.limits, [*experiments.RNN_LIMITS, *experiments.RNN_ADAM]),
         "hidden_sizes": ReportFigure(
             3, f"The share of seeds that {SOLVE} against the number of hidden units. Bars "
             "are confidence intervals.", rnn.hidden_sizes, experiments.RNN_HIDDEN),

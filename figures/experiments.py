@@ -107,6 +107,7 @@ MANY_STEPS = f"--train_steps {MANY} {PERFECT}"
 INPUT_SCALES = {"inputs1": "1", "inputs0316": "0.3162"}
 NORMAL_INIT = "--init normal --init_scale 1"  # of W_hh: standard deviation 1 / sqrt(units)
 SMALL_INPUTS, SMALL_STEPS = "--input_scale 0.03", "--learning_rate 3e-4 --max_norm 0.1"
+ADAM = "--optimizer adam --learning_rate 3e-3"
 NORMAL, BISTABLE = "normal initialisation", "bistable initialisation"
 
 # fmt: off
@@ -200,16 +201,26 @@ RNN_LENGTHS = [
                SECOND_FIVE if "--cell" in flags else TEN[:5],
                QUICK_RNN if T in (5, 10) else "")
     for kind, flags, label in (
-        ("original", f"{NORMAL_INIT} --input_scale 1 --optimizer adam --learning_rate 3e-3",
-         "vanilla RNN, input scale 1"),
-        ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1 --optimizer adam "
-         "--learning_rate 3e-3", "vanilla RNN, small inputs, clip 0.1"),
+        ("original", f"{NORMAL_INIT} --input_scale 1 {ADAM}", "vanilla RNN, input scale 1"),
+        ("small", f"{NORMAL_INIT} {SMALL_INPUTS} --max_norm 0.1 {ADAM}",
+         "vanilla RNN, small inputs, clip 0.1"),
         ("lstm", "--cell lstm --forget_bias 1 --optimizer rmsprop --learning_rate 1e-2",
          "LSTM, forget bias 1"),
         ("gru", "--cell gru --optimizer rmsprop --learning_rate 1e-2", "GRU"),
         ("bistable", "--recipe best --schedule constant", DESIGNED),
     )
     for T in (5, 10, 20, 30, 50, 100)
+]
+# What makes figure 7's vanilla nets differ at T = 30: neither change, each alone, and both.
+RNN_ADAM = [
+    *(each for each in RNN_LENGTHS if each.group == "rnn_length_original_T30"),
+    *(Experiment(f"rnn_T30_adam_{kind}", RNN,
+                 f"--input_length 30 {NORMAL_INIT} {change} {ADAM} {MANY_STEPS}", label,
+                 TEN[:5], "")
+      for kind, change, label in (
+          ("small_inputs", SMALL_INPUTS, "vanilla RNN, small inputs"),
+          ("clipped", "--input_scale 1 --max_norm 0.1", "vanilla RNN, input scale 1, clip 0.1"))),
+    *(each for each in RNN_LENGTHS if each.group == "rnn_length_small_T30"),
 ]
 
 
@@ -233,7 +244,7 @@ RNN_HIDDEN = [
                    TEN, (2, 4, 8, 16, 32, 64, 128, 256), (10, 15)),
 ]
 # fmt: on
-SWEEPS = [*FIVE_DIGITS, *RNN_LONGER, *RNN_LIMITS, *RNN_HIDDEN, *RNN_LENGTHS]
+SWEEPS = [*FIVE_DIGITS, *RNN_LONGER, *RNN_LIMITS, *RNN_HIDDEN, *RNN_LENGTHS, *RNN_ADAM]
 EXPERIMENTS = {each.group: each for each in (*TOY, *DESCENT, *IMAGES, *ABLATION, *SWEEPS)}
 
 

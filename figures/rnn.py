@@ -25,6 +25,7 @@ from training.plotting import (
 
 INITS = {"normal": "normal initialisation", "identity": "bistable initialisation"}
 KINDS = ("original", "small inputs", "small steps", "small inputs and steps", "bistable")  # C8
+ADAM_KINDS = ("adam", "adam, small inputs", "adam, clip 0.1", "adam, both")
 STYLES = (  # colour, line, marker: of different brightness, so that grey print tells them apart
     ("#000000", "-", "o"), (COLOURS[1], "--", "s"), (COLOURS[0], "-.", "^"),
     (COLOURS[3], ":", "D"), (COLOURS[2], (0, (5, 1, 1, 1, 1, 1)), "v"), (COLOURS[5], "-", "P"),
@@ -262,12 +263,14 @@ def longer_lengths(groups: Sequence[Group]) -> Figure:
 
 def limits(groups: Sequence[Group]) -> Figure:
     """Claim C8: gradients over time above; who solves the task, and with which gradient, below."""
-    figure, (above, (solved, scatter)) = new_figure(2, 2, panel=(3.4, 2.6))
+    figure, (above, (solved, scatter)) = new_figure(2, 2, panel=(3.4, 2.8), height_ratios=(1, 1.2))
     above[1].sharey(above[0])
+    kinds, nets = zip((*KINDS, *ADAM_KINDS), groups, strict=False), groups[: len(KINDS)]
+    names = [f"{kind} ({len(group.runs)})" for kind, group in kinds]
     length = groups[0].config["input_length"]
     for axes, when, title in zip(above, ("initial", "trained"), ("before", "after"), strict=True):
         for i, (group, kind, (colour, line, marker)) in enumerate(
-            zip(groups, KINDS, STYLES, strict=False)
+            zip(nets, KINDS, STYLES, strict=False)
         ):
             # Before training some are equal: thin lines on wide, pale ones.
             style = {"linewidth": 4, "alpha": 0.4} if i < 2 else {"linestyle": line}
@@ -280,18 +283,22 @@ def limits(groups: Sequence[Group]) -> Figure:
         axes.axhline(RESTORED, **DOTTED, label=f"{RESTORED:g} of the last step's")
         axes.set(yscale="log", xlabel="step", title=f"gradient {title} training")
     above[0].set_ylabel("norm, relative to the last step's")
-    for i, (group, (colour, _, marker)) in enumerate(zip(groups, STYLES, strict=False)):
+    for i, group in enumerate(groups):
+        colour = STYLES[i][0] if i < len(nets) else "#808080"
         k, n = n_solved(group)
-        reached, (low, high) = group.accuracies, wilson(k, n)
         bar = solved.barh(i, k / n, color=colour, alpha=0.35)
-        solved.plot((low, high), (i, i), color=colour, linewidth=1)
-        (mark,) = solved.plot(reached, np.full(n, i), "|k", markersize=9)
+        solved.plot(wilson(k, n), (i, i), color=colour, linewidth=1)
+        (mark,) = solved.plot(group.accuracies, np.full(n, i), "|k", markersize=7)
+    for group, (colour, _, marker) in zip(nets, STYLES, strict=False):
+        reached = group.accuracies
         style = {"color": colour, "markerfacecolor": "white", "markersize": 5}
         scatter.plot(gradient_ratio(group, "trained")[:, 0], reached, marker, **style)
-    solved.set_yticks(range(len(groups)), KINDS, fontsize=8)
-    solved.set(xlim=(0, 1.03), ylim=(len(groups) + 1.2, -0.6), title=f"T = {length}: who solves it")
-    names = f"share of {seeds_of(groups[0])} that solve it", "test accuracy of a seed"
-    solved.legend((bar, mark), names, fontsize=8, loc="lower right")
+    solved.set_yticks(range(len(groups)), names, fontsize=8)
+    solved.set(
+        xlim=(0, 1.03), ylim=(len(groups) + 2, -0.6), title=f"T = {length}: who solves it (seeds)"
+    )
+    legend = "share of seeds that solve it", "test accuracy of a seed"
+    solved.legend((bar, mark), legend, fontsize=8, loc="lower right")
     solved.set_xlabel("share (bars), accuracy (marks)")
     mark_chance(scatter)
     scatter.set(xscale="log", xlabel="relative gradient at step 1, trained")
