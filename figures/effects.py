@@ -121,7 +121,8 @@ def equivalence(first: Values, second: Values, margin: float) -> float:
     differences = np.subtract(first, second)
     above = stats.ttest_1samp(differences, -margin, alternative="greater")
     below = stats.ttest_1samp(differences, margin, alternative="less")
-    return float(max(above.pvalue, below.pvalue))
+    p = float(np.maximum(above.pvalue, below.pvalue))
+    return 1.0 if math.isnan(p) else p  # NaN: all seeds differ by just the margin
 
 
 def holm(effects: Sequence[Effect]) -> tuple[Effect, ...]:

@@ -148,13 +148,13 @@ def optimisations_text(groups: Sequence[Group]) -> str:
     machines = ""
     if len({group.on_gpu for group in groups}) > 1:
         gpu, cpu = (
-            listed("all of them" if group is groups[0] else group.label
+            listed("with all of them" if group is groups[0] else group.label
                    for group in groups if group.on_gpu == on_gpu)
             for on_gpu in (True, False)
         )  # fmt: skip
         machines = (
-            f" Trained on a GPU: {gpu}; on a processor, where the same seed gives other numbers: "
-            f"{cpu}."
+            f" The nets {gpu} were trained on a GPU, those {cpu} on a processor, where the same "
+            "seed gives other numbers."
         )
     return (
         f"Test accuracy, paired by seed: {'; '.join(map(str, effects))}. With Holm's correction "
@@ -208,7 +208,7 @@ def mistakes_text(groups: Sequence[Group]) -> str:
     lowest = first["confidence"][missed[:N_MISTAKES]].min()
     as_confident = int((first["confidence"][missed] >= lowest).sum())
     missed = missed[:N_MISTAKES]
-    first = "; ".join(
+    examples = "; ".join(
         f"{CLASS_NAMES[label]} taken for {CLASS_NAMES[predicted]} ({i:,})"
         for i, (label, predicted, _) in zip(missed, first[missed], strict=True)
     )
@@ -218,5 +218,5 @@ def mistakes_text(groups: Sequence[Group]) -> str:
         f"({accuracy[hard]:.3f}). {counts.max() / len(wrong):.0%} of all mistakes confuse {a} and "
         f"{b}. Of seed {runs[0].config['seed']}, {as_confident} mistakes have a confidence of at "
         f"least {lowest:.4f}, rounded; the first {len(missed)} of them, with the images' numbers "
-        f"in the test set: {first}. `part2_cnn/plot.py` draws those of a run of one's own."
+        f"in the test set: {examples}. `part2_cnn/plot.py` draws those of a run of one's own."
     )

@@ -25,7 +25,7 @@ from training.plotting import (
 
 INITS = {"normal": "normal initialisation", "identity": "bistable initialisation"}
 KINDS = ("original", "small inputs", "small steps", "small inputs and steps", "bistable")  # C8
-ADAM_KINDS = ("adam", "adam, small inputs", "adam, clip 0.1", "adam, both")
+ADAM_KINDS = ("adam", "adam, small inputs", "adam, clipped", "adam, both")  # as in RNN_ADAM
 STYLES = (  # colour, line, marker: of different brightness, so that grey print tells them apart
     ("#000000", "-", "o"), (COLOURS[1], "--", "s"), (COLOURS[0], "-.", "^"),
     (COLOURS[3], ":", "D"), (COLOURS[2], (0, (5, 1, 1, 1, 1, 1)), "v"), (COLOURS[5], "-", "P"),
@@ -172,7 +172,7 @@ def first_steps(groups: Sequence[Group]) -> Figure:
 def solved_by_all(group: Group) -> float | None:
     """The step of the first evaluation from which on all seeds have solved the task, if any."""
     failed = column(group.runs, "test_accuracy").min(0) < SOLVED
-    after = failed.size - failed[::-1].argmax() if failed.any() else 0  # the last that failed
+    after = failed.size - failed[::-1].argmax() if failed.any() else 0  # after the last failure
     return None if failed[-1] else column(group.runs, "step")[0, after]
 
 

@@ -322,6 +322,7 @@ def write_whole(file: Path, text: str) -> None:
     if file.exists() and not file.is_file():  # such as /dev/null, which stays what it is
         file.write_text(text, encoding="utf-8")
         return
+    file = file.resolve()  # where a link points to
     number, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     with open(number, "w", encoding="utf-8") as part:
         part.write(text)

@@ -79,6 +79,8 @@ def test_means_are_equivalent_only_if_they_are_surely_within_the_margin():
     assert equivalence(far, zeros, 0.005) == pytest.approx(max(lower, upper))
     assert equivalence(-far, zeros, 0.005) == pytest.approx(max(lower, upper))
     assert (equivalence([1, 1], [1, 1], 0.1), equivalence([1, 1], [2, 2], 0.1)) == (0, 1)
+    at_the_margin = np.ones(4), np.full(4, 0.75)
+    assert equivalence(*at_the_margin, 0.25) == equivalence(*at_the_margin[::-1], 0.25) == 1
 
 
 def test_holm_multiplies_the_smallest_p_by_the_number_of_effects():

@@ -137,7 +137,7 @@ def test_c1_is_equivalent_on_one_set_alone():
     assert one in claim.meaning
 
 
-def test_c1_pairs_seeds_and_corrects_for_all_differences():
+def test_c1_pairs_seeds_and_corrects_for_all_differences_in_steps():
     """Seeds that differ a lot have the same small difference, which pairs alone can show."""
     wide, few = np.array([0, 200, 400, 600, 800, 1000]), np.array([0, 0, 0, 0, 20, 20])
     records = for_c1(NUMPY)

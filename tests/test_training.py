@@ -377,8 +377,8 @@ def test_resuming_an_ended_run_repeats_its_summary(run_main, tmp_path):
 
 
 def test_all_folders_are_free_before_the_first_seed_is_trained(run_main, tmp_path):
-    def train_seeds(n: int, first: int) -> tuple[int, str, str]:
-        flags = ("--n_seeds", n, "--seed", first, "--run_dir", tmp_path)
+    def train_seeds(n: int, first: int, *more: object) -> tuple[int, str, str]:
+        flags = ("--n_seeds", n, "--seed", first, "--run_dir", tmp_path, *more)
         return run_main(train.main, "train.py", *SHORT, *flags)
 
     name = "mlp_numpy_moons_original_seed{}"
@@ -386,6 +386,9 @@ def test_all_folders_are_free_before_the_first_seed_is_trained(run_main, tmp_pat
     code, _, err = train_seeds(3, 2)
     assert (code, err.count("\n")) == (2, 1)
     assert f"{name.format(4)} holds a run; give --resume or --overwrite" in err
+    code, _, err = train_seeds(3, 2, "--resume", "--momentum", 0.5)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"--momentum: {tmp_path / name.format(4)} holds a run with 0.0" in err
     assert [path.name for path in tmp_path.iterdir()] == [name.format(4)]
     assert train_seeds(2, 2)[0] == 0
 
@@ -653,10 +656,18 @@ def test_broken_histories_are_refused_by_name(rows, tmp_path):
 
 
 def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
-    terminal, end = os.openpty()
-    for write in (write_atomically, write_whole):
-        write(Path(os.ttyname(end)), "a text")
-        assert os.read(terminal, 6) == b"a text"
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "target")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for i, write in enumerate((write_atomically, write_whole)):
+        write(pipe, "a text")
+        assert os.read(reader, 99) == b"a text"
+        assert pipe.is_fifo()
+        write(link, f"text {i}")
+        assert link.is_symlink()
+        assert (tmp_path / "target").read_text() == f"text {i}"
+    os.close(reader)
     write_atomically(tmp_path / "file", "\udcff")  # a byte of a name that is no UTF-8
     assert (tmp_path / "file").read_bytes() == rb"\udcff"
 

@@ -65,11 +65,23 @@ def run_training(
         one = argparse.Namespace(**vars(args) | {"seed": seed})
         del one.n_seeds  # each run is recorded as if it were alone
         folders[runs if alone else runs / run_name(one)] = one
-    for path in folders if args.n_seeds > 1 and not args.dry_run else ():
-        check = partial(RunFolder(path).check, resume=args.resume, overwrite=args.overwrite)
-        group.on_main(check)  # of the last seed, too, before the first is trained
+    if args.n_seeds > 1 and not args.dry_run:  # the last seed, too, before the first is trained
+        for path, one in folders.items():
+            group.on_main(partial(_check, one, script, path))
     endings = [_train_run(one, script, path, build, group) for path, one in folders.items()]
     return EXIT_FAILED if "diverged" in endings else 0
+
+
+def _config(args: argparse.Namespace, script: str) -> dict:
+    return {"script": script} | {name: plain(value) for name, value in sorted(vars(args).items())}
+
+
+def _check(args: argparse.Namespace, script: str, path: Path) -> dict | None:
+    """Refuse a folder, or flags that an earlier run in it was not trained with; returns its own."""
+    earlier = RunFolder(path).check(resume=args.resume, overwrite=args.overwrite)
+    if earlier:
+        check_same_run(earlier, _config(args, script), path)
+    return earlier
 
 
 def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGroup) -> str:
@@ -81,31 +93,23 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
             print("dry run: one batch of everything was trained and evaluated; nothing was kept")
         return result["stopped_by"]
     run_folder = RunFolder(path)
-    config = {"script": script} | {name: plain(v) for name, v in sorted(vars(args).items())}
-    keep = {"resume": args.resume, "overwrite": args.overwrite}
-
-    def check() -> dict | None:
-        earlier = run_folder.check(**keep)
-        if earlier:
-            check_same_run(earlier, config, path)
-        return earlier
 
     def start() -> dict | None:
         """Begin or go on, or return the result of a run that has ended and stays as it is."""
-        run_folder.open(**keep)
+        run_folder.open(resume=args.resume, overwrite=args.overwrite)
         result = run_folder.result()
         if result and not goes_on(result):
             return result
         now = environment(args)
         warn_of_changes((earlier or {}).get("environment") or {}, now)
-        run_folder.write_config(config | {"environment": now})
+        run_folder.write_config(_config(args, script) | {"environment": now})
         (path / RESULT).unlink(missing_ok=True)  # of the shorter run, which goes on
         return None
 
     def goes_on(result: dict) -> bool:
         return result["stopped_by"] in LENGTH_FLAGS and result["steps"] < trainer.total_steps
 
-    earlier = group.on_main(check)
+    earlier = group.on_main(partial(_check, args, script, path))
     trainer = Trainer(*build(args), args, run_folder, group)
     try:
         result = group.on_main(start)

@@ -43,13 +43,14 @@ TEMPORARY = ".part"  # suffix of a file that is being written
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that at any moment either the old one or the whole new one is there.
 
-    What is no file, such as /dev/null, is written to and stays what it is.
+    What is no file, such as /dev/null, is written to and stays what it is; so does a link.
     """
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
+    path = path.resolve()  # where a link points to
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
