@@ -3,7 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from figures import experiments, image_claims, images, rnn, rnn_claims, toy, toy_claims
+from figures import (
+    experiments,
+    gradient_claims,
+    image_claims,
+    images,
+    rnn,
+    rnn_claims,
+    toy,
+    toy_claims,
+)
 from figures.claims import SOLVED
 from figures.effects import Claim
 from figures.experiments import EXPERIMENTS, Experiment, Group, Records
@@ -52,7 +61,8 @@ def all_claims(records: Records) -> list[Claim]:
     judges = (
         toy_claims.same_nets, toy_claims.circles_harder,
         image_claims.cnn_better, image_claims.cnn_smaller, image_claims.robust,
-        rnn_claims.five_digits, rnn_claims.longer, rnn_claims.gradients, rnn_claims.hidden_state,
+        rnn_claims.five_digits, rnn_claims.longer, gradient_claims.gradients,
+        rnn_claims.hidden_state,
     )  # fmt: skip
     return [judge(records) for judge in judges]
 

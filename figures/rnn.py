@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from figures.claims import MOST, RESTORED, SOLVED
-from figures.effects import wilson
+from figures.effects import Effect, wilson
 from figures.experiments import FEW, Group, by_label, seeds_of
 from figures.measurements import read_measure
 from part3_rnn.plot import mark_chance
@@ -50,6 +50,11 @@ def most_solve(group: Group, steps: float = np.inf) -> bool:
     """Whether most seeds do."""
     solved, n = n_solved(group, steps)
     return solved > MOST * n
+
+
+def no_gain(effect: Effect) -> bool:
+    """Whether the interval of a difference of shares excludes that MOST seeds make it."""
+    return effect.sign != 1 and effect.high < MOST
 
 
 def budgets(group: Group) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 from matplotlib.text import Text
 
 from data.palindromes import PalindromeBatches
+from figures.effects import scientific
 from figures.experiments import (
     EXPERIMENTS,
     FEW,
@@ -23,6 +24,7 @@ from figures.experiments import (
     Experiment,
     Group,
 )
+from figures.gradient_claims import gradients
 from figures.measurements import (
     MEASURES,
     all_palindromes,
@@ -43,10 +45,8 @@ from figures.rnn import (
 )
 from figures.rnn_claims import (
     five_digits,
-    gradients,
     hidden_state,
     longer,
-    scientific,
 )
 from part3_rnn import train
 from part3_rnn.model import initial_net

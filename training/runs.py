@@ -45,8 +45,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     What is no file, such as /dev/null, is written to and stays what it is; so does a link.
     """
-    if isinstance(content, str):
-        content = content.encode(errors="backslashreplace")
+    content = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return

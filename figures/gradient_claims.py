@@ -1,0 +1,176 @@
+"""Claim C8, on vanishing gradients: what decides it, and what follows from it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from figures.claims import MOST, RESTORED
+from figures.effects import (
+    CONDITIONAL,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    SUPPORTED,
+    Claim,
+    Effect,
+    holm,
+    p_value,
+    scientific,
+    shares,
+)
+from figures.experiments import RNN_ADAM, RNN_LIMITS, Group, Records, seeds_of
+from figures.rnn import (
+    KINDS,
+    dependence,
+    gradient_ratio,
+    most_solve,
+    n_solved,
+    no_gain,
+    outcome,
+    settings_of,
+)
+
+HALF = 0.5  # correlation ratio above which a state is said to depend on a digit
+
+
+def gradients(records: Records) -> Claim:
+    """C8: do small inputs, which restore the gradient, raise the share of seeds that solve it?
+
+    The gradient has vanished if its norm at the first step is below RESTORED of that at the last
+    before training (geometric mean over seeds). The claim is
+
+    - inconclusive if the original's gradient has not vanished, or most of its seeds solve the task,
+      or small inputs do not restore the gradient; otherwise
+    - supported if small inputs alone raise the share,
+    - conditional if they do with small steps, and small steps alone do not,
+    - contradicted if neither small inputs alone nor both gain, and the intervals exclude a gain of
+      MOST seeds,
+    - inconclusive in all other cases.
+    """
+    groups = [records[each.group] for each in RNN_LIMITS]
+    original, inputs, steps, _, bistable = groups
+    T, n_steps = original.config["input_length"], original.config["train_steps"]
+    before, after = (
+        [stats.gmean(gradient_ratio(group, when)[:, 0]) for group in groups]
+        for when in ("initial", "trained")
+    )
+    what, score = f"share of seeds that solve T = {T}", n_solved(original)
+    changed = list(zip(KINDS, groups, strict=True))[1:4]
+    effects = holm([shares(what, (kind, "original"), n_solved(g), score) for kind, g in changed])
+    verdict, found = _restored(groups, before, effects)
+    adam = [records[each.group] for each in RNN_ADAM]
+    plain, by_inputs, by_clipping, by_both = map(outcome, adam)
+    found += (
+        f" With {settings_of(adam[0])}, as in figure 7, {plain} of the original solve it, "
+        f"{by_inputs} with small inputs alone, {by_clipping} with clipping at "
+        f"{adam[2].config['max_norm']:g} alone, {by_both} with both."
+    )
+    gain = shares(what, KINDS[1::-1], n_solved(adam[1]), n_solved(adam[0]))
+    if gain.sign == 1:
+        found += f" There small inputs alone raise the share ({p_value(gain.p)}, not corrected)."
+    last = (
+        f"With the bistable initialisation {outcome(bistable)} solve the task; its gradient is "
+        f"{scientific(before[4])} before training and {scientific(after[4])} after it"
+    )
+    if most_solve(bistable) and before[4] < RESTORED:
+        built_in = np.mean(dependence(bistable, "initial"))
+        last += (
+            ". That is no counter-example: before training the last state depends on the first "
+            f"digit already (correlation ratio {built_in:.2f}), so the output layer can be learnt "
+            "without the gradient of the first step. And a state that stores a digit robustly "
+            "hardly changes with it (Bengio, Simard and Frasconi, 1994)"
+        )
+    return Claim(
+        "C8", "Long palindromes are not learnt because gradients vanish.",
+        f"Vanilla RNN, T = {T}, {seeds_of(original)}, at most {n_steps:,} steps: input scale "
+        f"{original.config['input_scale']:g} (called the original here, which leaves it open) or "
+        f"{inputs.config['input_scale']:g} (small inputs), each with {settings_of(original)} and "
+        f"clipping at {original.config['max_norm']:g}, or with small steps (learning rate "
+        f"{steps.config['learning_rate']:g} and clipping at {steps.config['max_norm']:g}, changed "
+        "together); and the bistable initialisation. Beside them, and deciding nothing, nets with "
+        f"the optimiser of figure 7, {seeds_of(adam[0])}. The claim is supported if small inputs "
+        "alone raise the share, conditional if they do only with small steps.",
+        effects, verdict,
+        f"{found} Before training the norm of the loss's gradient at the first step, relative to "
+        f"the last, is {scientific(before[0])} in the original and {scientific(before[1])} with "
+        f"small inputs. {_stored(groups[:2])} {_correlation(groups[:4])}. {last}.",
+        "limits",
+    )  # fmt: skip
+
+
+def _restored(
+    groups: Sequence[Group], before: Sequence[float], effects: Sequence[Effect]
+) -> tuple[str, str]:
+    """C8's verdict, and what was found in the order of KINDS."""
+    by_inputs, by_steps, by_both = effects
+    original, inputs, steps, both, _ = map(outcome, groups)
+    if before[0] >= RESTORED:
+        return INCONCLUSIVE, "The original's gradient does not vanish, so its loss is not tested."
+    if most_solve(groups[0]):
+        return INCONCLUSIVE, f"But {original} of the original solve it: nothing is to be explained."
+    if before[1] < RESTORED:
+        return INCONCLUSIVE, "Small inputs do not restore the gradient, so nothing is tested."
+    if by_inputs.sign == 1:
+        return SUPPORTED, (
+            f"Small inputs alone raise the share: {inputs} solve the task, {original} of the "
+            "original. Where the gradient reaches the first digit, training learns to keep it."
+        )
+    if by_both.sign == 1 and by_steps.sign != 1:
+        optimizer = groups[0].config["optimizer"]
+        return CONDITIONAL, (
+            f"With {optimizer}, a significant rise of the share is found only where small steps "
+            f"come with the restored gradient: with both {both} solve the task, with small inputs "
+            f"alone {inputs}, with small steps alone {steps}, of the original {original}."
+        )
+    if by_both.sign == 1:
+        return INCONCLUSIVE, (
+            f"Small steps alone raise the share too ({steps}, with small inputs {both}, of the "
+            f"original {original}), so the gain is not due to the gradient alone."
+        )
+    if no_gain(by_inputs) and no_gain(by_both):
+        return CONTRADICTED, (
+            f"Small inputs restore the gradient and do not raise the share: {inputs} solve the "
+            f"task with the original's steps, {both} with small steps, {original} of the original."
+        )
+    return INCONCLUSIVE, (
+        f"The seeds do not decide whether that raises the share: {inputs} solve the task with the "
+        f"original's steps, {both} with small steps, {original} of the original."
+    )
+
+
+def _stored(groups: Sequence[Group]) -> str:
+    """After training: whether small inputs store something of the first digit, and the gradient."""
+    original, inputs = (dependence(group, "trained") > HALF for group in groups)
+    ratios = gradient_ratio(groups[1], "trained")[:, 0]
+    small, because = ratios < RESTORED, ""
+    if inputs[small].sum() > MOST * small.sum():
+        because = (
+            f". Of the {small.sum()} nets where it is below {RESTORED:g}, {inputs[small].sum()} "
+            "depend on the digit all the same: a gradient can be small because something is stored"
+        )
+    return (
+        f"After training the last state depends on the first digit (correlation ratio above "
+        f"{HALF:g}) in {inputs.sum()} of {len(inputs)} nets with small inputs alone and in "
+        f"{original.sum()} of {len(original)} of the original; the gradient of the former is "
+        f"between {scientific(ratios.min())} and {scientific(ratios.max())}{because}."
+    )
+
+
+def _correlation(groups: Sequence[Group]) -> str:
+    """The rank correlation of the gradient at the first step after training and accuracy.
+
+    Over the runs of one group, for between groups both change by design: of that whose accuracies
+    differ most. A group that its outcome chose has no p-value.
+    """
+    *others, group = sorted(groups, key=lambda each: np.ptp(each.accuracies))
+    reached, ratios = group.accuracies, gradient_ratio(group, "trained")[:, 0]
+    if not np.ptp(reached) or not np.ptp(ratios):
+        return "Within each group accuracy or gradient is the same: there is no rank correlation"
+    correlation = stats.spearmanr(ratios, reached).statistic
+    sign = "\N{MINUS SIGN}" * bool(correlation < 0)
+    return (
+        f"Over the runs with {KINDS[groups.index(group)]} alone, whose accuracies differ most (by "
+        f"{np.ptp(reached):.2f}; in the other {len(others)} groups by "
+        f"{np.ptp(others[-1].accuracies):.2f} at most), the rank correlation of gradient after "
+        f"training and accuracy is {sign}{abs(correlation):.2f}"
+    )
