@@ -3,6 +3,7 @@
 The batches have no state, so a resumed run needs none to continue exactly.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ def check_batch_size(batch_size: int, n_samples: int) -> None:
         raise DataError(f"--batch_size: {batch_size} is out of range, choose from {allowed}")
 
 
-class Batches:
+class Batches(ABC):
     """Training batches as a function of epoch and step alone; an epoch has n_samples samples.
 
     Raises:
@@ -42,9 +43,9 @@ class Batches:
         """Steps in the first `epochs` epochs."""
         return epochs * self.steps_per_epoch
 
+    @abstractmethod
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
         """Yield the batch of each step of that epoch, from step `first_step` on."""
-        raise NotImplementedError
 
 
 class ArrayBatches(Batches):

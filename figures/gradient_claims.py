@@ -65,7 +65,7 @@ def gradients(records: Records) -> Claim:
         f"{by_inputs} with small inputs alone, {by_clipping} with clipping at "
         f"{adam[2].config['max_norm']:g} alone, {by_both} with both."
     )
-    gain = shares(what, KINDS[1::-1], n_solved(adam[1]), n_solved(adam[0]))
+    gain = shares(what, (KINDS[1], KINDS[0]), n_solved(adam[1]), n_solved(adam[0]))
     if gain.sign == 1:
         found += f" There small inputs alone raise the share ({p_value(gain.p)}, not corrected)."
     last = (

@@ -52,7 +52,8 @@ def retrain(
     runs = {(each.group, seed): each for each in longest_first for seed in each.seeds}
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))  # of measures, beside which runs are trained
-    hidden = None if sys.stderr else True  # None: unless a terminal
+    # tqdm's None: hidden unless standard error is a terminal; it may be closed.
+    hidden = None if sys.stderr else True
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=hidden) as bar:
         waiting = [pool.submit(train, run, seed) for (_, seed), run in runs.items()]
         try:

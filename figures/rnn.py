@@ -238,10 +238,10 @@ def lengths_text(groups: Sequence[Group]) -> str:
     """The discussion of figure 7."""
     rows = []
     for label, same in by_label(groups).items():
-        solve = [group for group in same if most_solve(group)]
+        solve = filter(most_solve, same)
+        longest = max(solve, key=lambda group: group.config["input_length"], default=None)
         solved = "none"
-        if solve:
-            longest = max(solve, key=lambda group: group.config["input_length"])
+        if longest:
             k, n = n_solved(longest)
             low, high = wilson(k, n)
             solved = f"T = {longest.config['input_length']:,} ({k} of {n}, {low:.2f} to {high:.2f})"

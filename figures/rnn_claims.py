@@ -184,13 +184,13 @@ def hidden_state(records: Records) -> Claim:
     room, none = "", 2 * units[-1]  # more than any
     fewer = {np.sign(min(a, default=none) - min(b, default=none)) for a, b in solvers.values()}
     if fewer in ({-1}, {1}):
-        better, worse = inits[:: -1 if fewer == {1} else 1]
+        order = -min(fewer)  # 1 if the first initialisation needs fewer units, else -1
+        better, worse = inits[::order]
         alone: dict[str, list[str]] = {}  # the sizes that solve a task with the better alone
+        common = set.intersection(*map(set, nets.values()))
         for (T, steps), pair in solvers.items():
-            solve, other = pair[:: -1 if fewer == {1} else 1]
-            sizes = [
-                f"{n}" for n in solve if n not in other and all(n in each for each in nets.values())
-            ]
+            solve, other = pair[::order]
+            sizes = [f"{n}" for n in solve if n in common and n not in other]
             if sizes:
                 alone.setdefault(f"T = {T}, {listed(sizes)} units", []).append(f"{steps:,}")
         shown_by = "; ".join(f"{task} ({listed(k)} steps)" for task, k in alone.items())

@@ -96,11 +96,11 @@ def main() -> int:
         raise UsageError(f"{script} is no train script")
     if own := [each for each in fixed if each.partition("=")[0].removeprefix("--") in OWN]:
         raise UsageError(f"{own[0]} is set by tune.py itself")
-    if args.out and args.out.is_dir():
-        raise UsageError(f"--out: {args.out} is a folder, name a file")
     flags, values = combinations(args.grid)
     seeds = list(dict.fromkeys(args.seeds))
     if args.out:
+        if args.out.is_dir():
+            raise UsageError(f"--out: {args.out} is a folder, name a file")
         args.out.parent.mkdir(parents=True, exist_ok=True)  # before hours of training
 
     def run(chosen: tuple[str, ...], seed: int) -> RunRecord:
