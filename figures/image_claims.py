@@ -43,15 +43,15 @@ SIZES = {
 
 def mlp_and_cnn(groups: Sequence[Group]) -> Figure:
     """Claim C3: test accuracy over epochs, and the test images that each net gets right."""
-    figure, ((curves, bars),) = new_figure(1, 2, panel=(3.6, 2.7))
+    figure, ((curves, bars),) = new_figure(1, 2, panel=(3.25, 2.7))
     for group, colour, line in zip(groups, COLOURS, ("-", "--"), strict=False):
         parameters = group.runs[0].result["parameters"] / 1e6
         for i, run in enumerate(group.runs):
             label = f"{group.net}, {parameters:.2f} M parameters" if not i else ""
             x, y = run.history["epoch"][1:], run.history["test_accuracy"][1:]
             curves.plot(x, y, line, color=colour, linewidth=0.9, label=label)
-    title = f"test accuracy, {seeds_of(groups[0])}"
-    curves.set(xlabel="epochs", xscale="log", ylim=(0, 1), title=title)
+    title = f"CIFAR-10, {seeds_of(groups[0])}"
+    curves.set(xlabel="epochs", xscale="log", ylim=(0, 1), title=title, ylabel="test accuracy")
     curves.legend(loc="lower right", fontsize=7)
     mlp, cnn = (np.array(correct(group)) for group in groups)
     start = np.zeros(len(mlp))
@@ -122,7 +122,7 @@ def cnn_better(records: Records) -> Claim:
 
 def efficiency(groups: Sequence[Group]) -> Figure:
     """Claim C4: accuracy against the number of parameters and of multiply-adds."""
-    figure, (panels,) = new_figure(1, 2, sharey=True, panel=(3.4, 2.9))
+    figure, (panels,) = new_figure(1, 2, sharey=True, panel=(3.25, 2.9))
     kinds: dict[str, list[Group]] = {}
     for group in groups:
         kinds.setdefault(kind_of(group), []).append(group)
@@ -135,8 +135,9 @@ def efficiency(groups: Sequence[Group]) -> Figure:
                 axes.plot([at] * len(group.runs), group.accuracies, "_k", markersize=5)
     for axes, name in zip(panels, ("parameters", "multiply-adds an image"), strict=True):
         axes.set(xlabel=name, xscale="log", ylim=(0, 1))
-    panels[0].legend(loc="lower right", fontsize=7)
-    panels[0].set_ylabel("test accuracy, short runs")
+    panels[0].set_ylabel("test accuracy")
+    panels[0].set_title(f"short runs on CIFAR-10, {seeds_of(groups[0])}")
+    shared_legend(figure, panels[:1], columns=2)
     return figure
 
 
@@ -208,7 +209,7 @@ def cnn_smaller(records: Records) -> Claim:
 def shifts(groups: Sequence[Group]) -> Figure:
     """Claim C5: accuracy kept above, consistency below, against the shift."""
     by_training = by_label(groups)
-    figure, panels = new_figure(2, len(by_training), sharex=True, sharey="row", panel=(2.2, 2.1))
+    figure, panels = new_figure(2, len(by_training), sharex=True, sharey="row", panel=(2.16, 2.1))
     looks = {"MLP": (COLOURS[0], "o"), "CNN": (COLOURS[1], "s")}
     for (title, nets), column in zip(by_training.items(), panels.T, strict=True):
         for measure, axes in zip(MEASURES, column, strict=True):

@@ -19,6 +19,7 @@ from training.plotting import (
     column,
     draw_run,
     new_figure,
+    shared_legend,
 )
 
 MARKERS = ("o", "s", "^")
@@ -27,13 +28,15 @@ LINES = ("-", "--", "-.")
 
 def mlp_curves(groups: Sequence[Group]) -> Figure:
     """Figure 4: loss and accuracy over epochs, a line a seed, a dot where the weights were kept."""
-    figure, panels = new_figure(2, 2, sharex=True, sharey="col", panel=(3.6, 2.4))
+    figure, panels = new_figure(2, 2, sharex=True, sharey="col", panel=(3.25, 2.4))
     names = "validation", "test"
     for group, name, (loss, accuracy) in zip(groups, names, panels, strict=True):
         _draw_seeds(loss, accuracy, group)
         accuracy.axhline(ORIGINAL_MLP, **DOTTED, label=f"the original, {ORIGINAL_MLP}")
-        loss.set(ylabel="loss", title=f"stopped by the {name} loss, {seeds_of(group)}")
+        title = f"MLP on CIFAR-10, {seeds_of(group)},\nstopped by the {name} loss"
+        loss.set(ylabel="loss", title=title)
         accuracy.set(ylabel="accuracy", title=f"dots: lowest {name} loss")
+        loss.legend(loc="upper right")
         accuracy.legend(loc="lower right")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
@@ -47,6 +50,7 @@ def cnn_curves(groups: Sequence[Group]) -> Figure:
     title = f"CNN on CIFAR-10, {seeds_of(groups[0])}"
     loss.set(xlabel="epoch", ylabel="loss", title=title, ylim=(0, None))
     accuracy.set(xlabel="epoch", ylabel="accuracy", title="dots: kept weights")
+    loss.legend(loc="upper right")
     accuracy.legend(loc="lower right")
     return figure
 
@@ -89,7 +93,7 @@ def best_curves(groups: Sequence[Group]) -> Figure:
             axes.set(xlabel="epoch", ylabel=quantity)
     loss.set(title=f"test loss, {groups[0].net} on CIFAR-10", ylim=(0, None))
     accuracy.set(title="test accuracy, single view", ylim=(0, 1))
-    accuracy.legend(loc="lower right", fontsize=7)
+    shared_legend(figure, [accuracy], columns=3)
     return figure
 
 
@@ -110,7 +114,7 @@ def best_gain(groups: Sequence[Group]) -> str:
 
 def optimisations(groups: Sequence[Group]) -> Figure:
     """What each optimisation of the MLP is worth: accuracy and epochs with one of them removed."""
-    figure, ((accuracy, epochs),) = new_figure(1, 2, sharey=True, panel=(3.4, 2.7))
+    figure, ((accuracy, epochs),) = new_figure(1, 2, sharey=True, panel=(3.25, 2.7))
     rows = np.arange(len(groups))
     values = worth(groups)
     for row, group, reached in zip(rows, groups, values, strict=True):
@@ -121,8 +125,8 @@ def optimisations(groups: Sequence[Group]) -> Figure:
     accuracy.axvline(values[0].mean(), **DOTTED)
     accuracy.set_yticks(rows, ["all of them", *(group.label for group in groups[1:])])
     accuracy.invert_yaxis()
-    accuracy.set(xlabel="test accuracy", title=f"{seeds_of(groups[0])} each; bar: mean")
-    epochs.set(xlabel="epochs trained", xlim=(0, None), title="until it stops")
+    accuracy.set(xlabel="test accuracy", title=f"MLP on CIFAR-10, {seeds_of(groups[0])} each")
+    epochs.set(xlabel="epochs trained", xlim=(0, None), title="until it stops; bars: means")
     return figure
 
 
@@ -168,10 +172,11 @@ def optimisations_text(groups: Sequence[Group]) -> str:
 
 def mistakes(groups: Sequence[Group]) -> Figure:
     """The CNN's confusion matrix, and the accuracy of each class."""
-    figure, ((matrix, classes),) = new_figure(1, 2, panel=(3.4, 4.0), width_ratios=(2.3, 1))
+    figure, ((matrix, classes),) = new_figure(1, 2, panel=(3.25, 3.5), width_ratios=(2.3, 1))
     found = [read_measure(run.path, "predictions.csv") for run in groups[0].runs]
     rows = np.concatenate(found)
     draw_confusion(matrix, rows["label"], rows["predicted"])
+    matrix.set_title(f"CNN: {matrix.get_title()}")
     accuracy = _by_class(found)
     order = np.argsort(accuracy.mean(0))
     places = np.arange(len(order))

@@ -116,7 +116,7 @@ def draw_shares(panels: Mapping[str, Lines], flag: str, name: str) -> Figure:
         panels: the lines of each, by its title.
         name: of the flag, below the axes.
     """
-    figure, (row,) = new_figure(1, len(panels), sharey=True, panel=(3.4, 2.8))
+    figure, (row,) = new_figure(1, len(panels), sharey=True, panel=(3.25, 2.8))
     labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
     for axes, (title, lines) in zip(row, panels.items(), strict=True):
         ticks: list[int] = []
@@ -142,7 +142,7 @@ def draw_shares(panels: Mapping[str, Lines], flag: str, name: str) -> Figure:
 
 def first_steps(groups: Sequence[Group]) -> Figure:
     """Figure 6: accuracy above, loss below; the first steps left, all steps right."""
-    figure, panels = new_figure(2, 2, sharex="col", panel=(3.4, 2.3))
+    figure, panels = new_figure(2, 2, sharex="col", panel=(3.25, 2.3))
     for group, (top, bottom) in zip(groups, panels.T, strict=True):
         for axes, quantity in ((top, "accuracy"), (bottom, "loss")):
             steps = column(group.runs, "step")[0]
@@ -164,10 +164,10 @@ def first_steps(groups: Sequence[Group]) -> Figure:
         bottom.legend(loc="upper right", fontsize=8)
     step = solved_by_all(groups[0])
     if step is not None:
-        panels[0, 0].axvline(step, color="black", linewidth=0.8, linestyle="--")
-        place = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
+        place = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center", "va": "top"}
         text = f"from step {step:.0f} on\nevery seed is at\n{SOLVED:g} or above"
-        panels[0, 0].annotate(text, (step, 0.2), **place)
+        arrow = {"arrowstyle": "->"}
+        panels[0, 0].annotate(text, (step, SOLVED), **place, fontsize=8, arrowprops=arrow)
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set(ylabel="loss", ylim=(0, None))
     panels[1, 1].set(ylabel="loss, logarithmic", yscale="log")
@@ -202,7 +202,7 @@ def settings_of(group: Group) -> str:
 
 def lengths(groups: Sequence[Group]) -> Figure:
     """Figure 7: for each net and T how many seeds solve it, above; mean accuracy below."""
-    figure, ((top,), (bottom,)) = new_figure(2, 1, sharex=True, panel=(6.8, 2.9))
+    figure, ((top,), (bottom,)) = new_figure(2, 1, sharex=True, panel=(6.5, 2.9))
     nets, tried = by_label(groups), sorted({group.config["input_length"] for group in groups})
     shares = np.full((len(nets), len(tried)), np.nan)
     for row, (label, same) in enumerate(nets.items()):
@@ -216,7 +216,8 @@ def lengths(groups: Sequence[Group]) -> Figure:
         reached = [group.accuracies for group in same]
         values = (np.array([f(each) for each in reached]) for f in (np.mean, min, max))
         moved = at + SHIFT * (row - (len(nets) - 1) / 2)
-        draw_line(bottom, moved, *values, row, label, width=1.2)
+        # Where lines coincide, the lower ones are the wider.
+        draw_line(bottom, moved, *values, row, label, width=2.6 - 0.4 * row)
     white = {"edgecolors": "white", "linewidth": 1.5}
     edges = np.arange(len(tried) + 1) - 0.5, np.arange(len(nets) + 1) - 0.5
     top.pcolormesh(*edges, shares, cmap=GREYS, vmin=0, vmax=1, **white)
@@ -268,7 +269,7 @@ def longer_lengths(groups: Sequence[Group]) -> Figure:
 
 def limits(groups: Sequence[Group]) -> Figure:
     """Claim C8: gradients over time above; who solves the task, and with which gradient, below."""
-    figure, (above, (solved, scatter)) = new_figure(2, 2, panel=(3.4, 2.8), height_ratios=(1, 1.2))
+    figure, (above, (solved, scatter)) = new_figure(2, 2, panel=(3.25, 2.8), height_ratios=(1, 1.2))
     above[1].sharey(above[0])
     kinds, nets = zip((*KINDS, *ADAM_KINDS), groups, strict=False), groups[: len(KINDS)]
     names = [f"{kind} ({len(group.runs)})" for kind, group in kinds]

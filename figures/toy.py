@@ -23,6 +23,7 @@ from training.plotting import (
     band,
     column,
     new_figure,
+    shared_legend,
 )
 from training.runs import RunRecord
 
@@ -66,7 +67,7 @@ def percent(share: float) -> str:
 
 def toy_sets(groups: Sequence[Group]) -> Figure:
     """Figure 1: the training points of circles and moons that the nets get with the first seed."""
-    figure, (panels,) = new_figure(1, 2, panel=(3.4, 3.0), width_ratios=(1.1, 1.5))
+    figure, (panels,) = new_figure(1, 2, panel=(3.25, 3.0), width_ratios=(1.1, 1.5))
     for axes, name in zip(panels, SETS, strict=True):
         dataset = load_dataset(name, seed=THIRTY[0])
         _draw_points(axes, *dataset.split("train"), dataset.class_names)
@@ -97,7 +98,7 @@ def toy_sets_discussion(groups: Sequence[Group]) -> str:
 
 def toy_curves(groups: Sequence[Group]) -> Figure:
     """Figures 2 and 3: accuracy above, loss below; NumPy left, PyTorch right; same axes."""
-    figure, panels = new_figure(2, 2, sharex=True, sharey="row", panel=(3.4, 2.5))
+    figure, panels = new_figure(2, 2, sharex=True, sharey="row", panel=(3.25, 2.5))
     limit = bayes_accuracy_of(groups[0].config)
     for group, other, both in zip(groups, groups[::-1], panels.T, strict=True):
         steps = column(group.runs, "step")[0, 1:]  # a logarithmic axis has no 0
@@ -147,7 +148,7 @@ def toy_curves_discussion(groups: Sequence[Group]) -> str:
 
 def convergence(groups: Sequence[Group]) -> Figure:
     """Claim C1: the steps to each threshold, of circles' three nets and then moons' three."""
-    figure, (panels,) = new_figure(1, 2, sharey=True, sharex=True, panel=(3.4, 3.2))
+    figure, (panels,) = new_figure(1, 2, sharey=True, sharex=True, panel=(3.25, 3.2))
     for axes, nets in zip(panels, (groups[:3], groups[3:]), strict=True):
         for j, group in enumerate(nets):
             style = {"color": COLOURS[j], "marker": MARKERS[j], "linestyle": ""}
@@ -170,13 +171,13 @@ def convergence(groups: Sequence[Group]) -> Figure:
     panels[0].set_yticks(range(len(CONVERGED_C1)), map(percent, CONVERGED_C1))
     panels[0].set_ylabel("of the final validation accuracy")
     panels[0].invert_yaxis()
-    panels[1].legend(loc="lower left", fontsize=SMALL)
+    shared_legend(figure, panels[:1], columns=3)
     return figure
 
 
 def difficulty(groups: Sequence[Group]) -> Figure:
     """Claim C2: validation accuracy over steps; moons and both kinds of circles, for each model."""
-    figure, (panels,) = new_figure(1, 2, sharey=True, sharex=True, panel=(3.4, 2.9))
+    figure, (panels,) = new_figure(1, 2, sharey=True, sharex=True, panel=(3.25, 2.9))
     names = "moons", *(f"circles, factor {factor}" for factor in FACTORS)
     for axes, model, nets in zip(panels, MODELS.values(), (groups[:3], groups[3:]), strict=True):
         for group, name, colour, line in zip(nets, names, COLOURS, LINES, strict=False):
@@ -192,7 +193,7 @@ def difficulty(groups: Sequence[Group]) -> Figure:
 
 def gradient_descent(groups: Sequence[Group]) -> Figure:
     """Training loss and validation accuracy by batch size, and the boundaries after some epochs."""
-    figure, (curves, planes) = new_figure(2, 3, panel=(2.27, 2.4))
+    figure, (curves, planes) = new_figure(2, 3, panel=(2.16, 2.4))
     shown = (("epoch", "train_loss"), ("step", "train_loss"), ("epoch", "val_accuracy"))
     for group, plane, colour, line in zip(groups, planes, COLOURS, LINES, strict=False):
         for axes, (x, y) in zip(curves, shown, strict=True):
@@ -211,7 +212,8 @@ def gradient_descent(groups: Sequence[Group]) -> Figure:
     place = {"textcoords": "offset points", "xytext": (-3, 3), "ha": "right", "fontsize": SMALL}
     note = f"{EPOCHS} epochs:\nbelow"
     accuracy.annotate(note, (EPOCHS, 0), xycoords=("data", "axes fraction"), **place)
-    curves[1].legend(loc="upper right", fontsize=SMALL)
+    curves[1].set_title(f"{MODELS[groups[0].config['model']]} MLP on moons, {seeds_of(groups[0])}")
+    shared_legend(figure, curves[:1], columns=3)
     return figure
 
 

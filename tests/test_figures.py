@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from data import CLASS_NAMES, load_dataset
 from data.images import class_probabilities
@@ -612,6 +614,32 @@ def test_axes_are_honest(name, records):
             shares += 1
             assert -0.05 < low <= 0 < 1 <= high < 1.15
     assert bool(shares) == (name in WHOLE)
+
+
+@pytest.mark.parametrize("name", figures())
+def test_print_is_legible(name, records):
+    """On a page's 6.5 inches no text is below 7 points, none hides another, all is inside."""
+    figure = figures()[name]
+    with style():
+        drawn = figure.draw(figure.groups(records))
+        drawn.draw_without_rendering()
+    assert drawn.get_figwidth() <= 6.5
+    boxes, beyond = {}, set()  # labels of ticks beyond an axis' ends are not drawn
+    for axis in (axis for axes in drawn.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = np.sort(axis.get_view_interval())
+        ticks = (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        beyond |= {tick.label1 for tick in ticks if not low <= tick.get_loc() <= high}
+    shown = (t for t in drawn.findobj(Text) if t.get_text() and t.get_visible())
+    for text in (t for t in shown if t not in beyond):
+        assert text.get_fontsize() >= 7, text
+        assert "_" not in re.sub(r"\$.*?\$", "", text.get_text()), text
+        boxes[text] = text.get_window_extent().padded(-1)
+    upright = {text: box for text, box in boxes.items() if text.get_rotation() % 90 == 0}
+    for (text, box), (other, beside) in itertools.combinations(upright.items(), 2):
+        assert not box.overlaps(beside), (text, other)
+    for text, box in boxes.items():
+        assert (box.min >= drawn.bbox.min).all(), text
+        assert (box.max <= drawn.bbox.max).all(), text
 
 
 def test_shifting_moves_pixels_and_fills_the_gap():

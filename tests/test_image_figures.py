@@ -649,7 +649,9 @@ def test_figure_4(tmp_path):
         check_curves(accuracy, "accuracy", group, more=1)
         assert legend_of(accuracy) == ["train", "test", "the original, 0.5666"]
         assert set(accuracy.lines[-1].get_ydata()) == {0.5666}
-        assert loss.get_title() == f"stopped by the {name} loss, 3 seeds"
+        assert legend_of(loss) == ["train", "test"]
+        title = f"MLP on CIFAR-10, 3 seeds,\nstopped by the {name} loss"
+        assert loss.get_title() == title
         assert accuracy.get_title() == f"dots: lowest {name} loss"
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "epoch", "epoch"]
 
@@ -659,7 +661,7 @@ def test_figure_5(tmp_path):
     loss, accuracy = figure.axes
     check_curves(loss, "loss", group)
     check_curves(accuracy, "accuracy", group)
-    assert legend_of(accuracy) == ["train", "test"]
+    assert legend_of(loss) == legend_of(accuracy) == ["train", "test"]
     assert loss.get_title() == "CNN on CIFAR-10, 3 seeds"
 
 
@@ -668,7 +670,7 @@ def test_curves_of_recipe_best(name, net, n, tmp_path):
     groups, figure = three_seeds(name, tmp_path)
     loss, accuracy = figure.axes
     assert loss.get_title() == f"test loss, {net} on CIFAR-10"
-    assert legend_of(accuracy) == [
+    assert legend_of(figure) == [
         f"recipe {kind}, 3 seeds" for kind in ("original", "best", "best, wide")[:n]
     ]
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
@@ -699,11 +701,12 @@ def test_figure_of_optimisations(tmp_path):
             assert mean.get_xdata() == pytest.approx([np.mean(x)])
             assert set(seeds.get_ydata()) == {*mean.get_ydata()} == {row}
     assert accuracy.get_ylim()[0] > accuracy.get_ylim()[1]  # all of them on top
-    assert accuracy.get_title() == "3 seeds each; bar: mean"
+    assert accuracy.get_title() == "MLP on CIFAR-10, 3 seeds each"
 
 
 def test_figure_of_mistakes(tmp_path):
     matrix, classes, colour_bar = draw("cnn_mistakes", [mistaken(tmp_path)]).axes
+    assert matrix.get_title().startswith("CNN: 2,400 answers")
     counts = np.reshape([int(text.get_text()) for text in matrix.texts], (10, 10))
     assert counts.sum() == 2400
     assert (counts[3, 5], counts[5, 3], counts[3, 6], counts[8, 8]) == (2, 4, 2, 240)
@@ -731,7 +734,7 @@ def test_figure_of_mlp_and_cnn(tmp_path):
     for line, run in zip(curves.lines, runs, strict=True):
         assert line.get_xdata().tolist() == run.history["epoch"][1:].tolist()  # no logarithm of 0
         assert line.get_ydata().tolist() == run.history["test_accuracy"][1:].tolist()
-    assert curves.get_title() == "test accuracy, 3 seeds"
+    assert (curves.get_title(), curves.get_ylabel()) == ("CIFAR-10, 3 seeds", "test accuracy")
     assert curves.get_ylim() == (0, 1)
     assert legend_of(bars) == ["both", "CNN alone", "MLP alone", "neither"]
     left = np.zeros(3)
@@ -763,7 +766,8 @@ def test_figure_of_efficiency(tmp_path):
         and not e.group.endswith("plain")
     }  # fmt: skip
     kinds = {"MLPs": 4, "CNN (original): three linear layers": 1, "convolutions, global pooling": 3}
-    assert legend_of(figure.axes[0]) == list(kinds)
+    assert legend_of(figure) == list(kinds)
+    assert figure.axes[0].get_title() == "short runs on CIFAR-10, 3 seeds"
     of_size = {image_claims.size(group): group for group in groups}
     for axes, which in zip(figure.axes, (0, 1), strict=True):
         labelled = [line for line in axes.lines if line.get_label() in kinds]

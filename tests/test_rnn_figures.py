@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.text import Text
 
 from data.palindromes import PalindromeBatches
 from figures.effects import scientific
@@ -575,20 +574,6 @@ def drawn(tmp_path_factory) -> dict[str, Figure]:
         for figure in figures.values():
             figure.draw_without_rendering()
     return figures
-
-
-def test_text_is_large_enough_in_print_and_inside_the_figure(drawn):
-    printed = 6.5  # inches, the width of a page's text
-    for name, figure in drawn.items():
-        whole, scale = figure.bbox, min(1, printed / figure.get_figwidth())
-        for text in (t for t in figure.findobj(Text) if t.get_text() and t.get_visible()):
-            assert text.get_fontsize() * scale >= 7, (name, text.get_text())
-            assert "_" not in text.get_text(), (name, text.get_text())
-        for axes in figure.axes:
-            for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
-                box = text.get_window_extent()
-                inside = box.x0 >= whole.x0 - 1 and box.x1 <= whole.x1 + 1 and box.y1 <= whole.y1
-                assert inside or not text.get_text(), (name, text.get_text())
 
 
 def test_lines_differ_in_line_style_or_marker(drawn):

@@ -62,7 +62,7 @@ def style() -> AbstractContextManager[None]:
 
 
 def new_figure(
-    rows: int, columns: int, *, panel: tuple[float, float] = (3.4, 2.6), **kwargs
+    rows: int, columns: int, *, panel: tuple[float, float] = (3.25, 2.6), **kwargs
 ) -> tuple[Figure, np.ndarray]:
     """A figure and its axes (rows, columns), each panel of the given width and height in inches.
 
