@@ -33,7 +33,7 @@ class ReportFigure:
         part: 1 to 3.
         title: its caption.
         draw: from its experiments' groups.
-        discussion: of the groups, where no claim discusses it.
+        discussion: of the groups, where no claim discusses them.
     """
 
     part: int
@@ -161,7 +161,8 @@ def figures() -> dict[str, ReportFigure]:
             "the geometric mean over the seeds and each seed as a thin line; how many seeds "
             f"{SOLVE}, with figure 7's optimiser, too; and with which gradient. "
             "Upright marks are seeds, thin lines confidence intervals.",
-            rnn.limits, [*experiments.RNN_LIMITS, *experiments.RNN_ADAM]),
+            rnn.limits, [*experiments.RNN_LIMITS, *experiments.RNN_ADAM],
+            gradient_claims.limits_text),
         "hidden_sizes": ReportFigure(
             3, f"The share of seeds that {SOLVE} against the number of hidden units. Bars "
             "are confidence intervals.", rnn.hidden_sizes, experiments.RNN_HIDDEN),

@@ -18,7 +18,7 @@ from figures.effects import (
     scientific,
     shares,
 )
-from figures.experiments import RNN_ADAM, RNN_LIMITS, Group, Records, seeds_of
+from figures.experiments import RNN_LIMITS, Group, Records, seeds_of
 from figures.rnn import (
     KINDS,
     dependence,
@@ -48,38 +48,13 @@ def gradients(records: Records) -> Claim:
     - inconclusive in all other cases.
     """
     groups = [records[each.group] for each in RNN_LIMITS]
-    original, inputs, steps, _, bistable = groups
+    original, inputs, steps, *_ = groups
     T, n_steps = original.config["input_length"], original.config["train_steps"]
-    before, after = (
-        [stats.gmean(gradient_ratio(group, when)[:, 0]) for group in groups]
-        for when in ("initial", "trained")
-    )
+    before = [_first_gradient(group, "initial") for group in groups]
     what, score = f"share of seeds that solve T = {T}", n_solved(original)
     changed = list(zip(KINDS, groups, strict=True))[1:4]
     effects = holm([shares(what, (kind, "original"), n_solved(g), score) for kind, g in changed])
     verdict, found = _restored(groups, before, effects)
-    adam = [records[each.group] for each in RNN_ADAM]
-    plain, by_inputs, by_clipping, by_both = map(outcome, adam)
-    found += (
-        f" With {settings_of(adam[0])}, as in figure 7, {plain} of the original solve it, "
-        f"{by_inputs} with small inputs alone, {by_clipping} with clipping at "
-        f"{adam[2].config['max_norm']:g} alone, {by_both} with both."
-    )
-    gain = shares(what, (KINDS[1], KINDS[0]), n_solved(adam[1]), n_solved(adam[0]))
-    if gain.sign == 1:
-        found += f" There small inputs alone raise the share ({p_value(gain.p)}, not corrected)."
-    last = (
-        f"With the bistable initialisation {outcome(bistable)} solve the task; its gradient is "
-        f"{scientific(before[4])} before training and {scientific(after[4])} after it"
-    )
-    if most_solve(bistable) and before[4] < RESTORED:
-        built_in = np.mean(dependence(bistable, "initial"))
-        last += (
-            ". That is no counter-example: before training the last state depends on the first "
-            f"digit already (correlation ratio {built_in:.2f}), so the output layer can be learnt "
-            "without the gradient of the first step. And a state that stores a digit robustly "
-            "hardly changes with it (Bengio, Simard and Frasconi, 1994)"
-        )
     return Claim(
         "C8", "Long palindromes are not learnt because gradients vanish.",
         f"Vanilla RNN, T = {T}, {seeds_of(original)}, at most {n_steps:,} steps: input scale "
@@ -87,15 +62,48 @@ def gradients(records: Records) -> Claim:
         f"{inputs.config['input_scale']:g} (small inputs), each with {settings_of(original)} and "
         f"clipping at {original.config['max_norm']:g}, or with small steps (learning rate "
         f"{steps.config['learning_rate']:g} and clipping at {steps.config['max_norm']:g}, changed "
-        "together); and the bistable initialisation. Beside them, and deciding nothing, nets with "
-        f"the optimiser of figure 7, {seeds_of(adam[0])}. The claim is supported if small inputs "
-        "alone raise the share, conditional if they do only with small steps.",
+        "together). The claim is supported if small inputs alone raise the share, conditional if "
+        "they do only with small steps.",
         effects, verdict,
         f"{found} Before training the norm of the loss's gradient at the first step, relative to "
         f"the last, is {scientific(before[0])} in the original and {scientific(before[1])} with "
-        f"small inputs. {_stored(groups[:2])} {_correlation(groups[:4])}. {last}.",
+        f"small inputs. {_stored(groups[:2])} {_correlation(groups[:4])}.",
         "limits",
     )  # fmt: skip
+
+
+def _first_gradient(group: Group, when: str) -> float:
+    """The norm of the gradient at the first step, relative to the last: geometric mean of seeds."""
+    return stats.gmean(gradient_ratio(group, when)[:, 0])
+
+
+def limits_text(groups: Sequence[Group]) -> str:
+    """The discussion of C8's figure: the nets in it that decide nothing."""
+    bistable, *adam = groups[len(KINDS) - 1 :]
+    plain, by_inputs, by_clipping, by_both = map(outcome, adam)
+    found = (
+        "Some nets of this figure decide nothing of C8. With "
+        f"{settings_of(adam[0])}, as in figure 7, {plain} of the original solve the task, "
+        f"{by_inputs} with small inputs alone, {by_clipping} with clipping at "
+        f"{adam[2].config['max_norm']:g} alone, {by_both} with both."
+    )
+    gain = shares("", (KINDS[1], KINDS[0]), n_solved(adam[1]), n_solved(adam[0]))
+    if gain.sign == 1:
+        found += f" There small inputs alone raise the share ({p_value(gain.p)}, not corrected)."
+    before, after = (_first_gradient(bistable, when) for when in ("initial", "trained"))
+    found += (
+        f" With the bistable initialisation {outcome(bistable)} solve it; its gradient is "
+        f"{scientific(before)} before training and {scientific(after)} after it."
+    )
+    if most_solve(bistable) and before < RESTORED:
+        built_in = np.mean(dependence(bistable, "initial"))
+        found += (
+            " That is no counter-example: before training the last state depends on the first "
+            f"digit already (correlation ratio {built_in:.2f}), so the output layer can be learnt "
+            "without the gradient of the first step. And a state that stores a digit robustly "
+            "hardly changes with it (Bengio, Simard and Frasconi, 1994)."
+        )
+    return found
 
 
 def _restored(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data import CLASS_NAMES
-from figures.effects import holm, listed, paired
+from figures.effects import Effect, holm, listed, paired
 from figures.experiments import ORIGINAL_MLP, REMOVED, Group, seeds_of
 from figures.measurements import read_measure
 from part2_cnn.plot import draw_confusion
@@ -136,12 +136,17 @@ def worth(groups: Sequence[Group]) -> list[np.ndarray]:
     return [*(group.accuracies for group in groups[:-1]), last]
 
 
-def optimisations_text(groups: Sequence[Group]) -> str:
-    """The discussion of what each optimisation is worth."""
+def optimisation_effects(groups: Sequence[Group]) -> tuple[Effect, ...]:
+    """What removing each optimisation changes of the test accuracy."""
     whole, *others = worth(groups)
     names = "with all of them", "without it"
     pairs = zip(REMOVED, others, strict=True)
-    effects = holm([paired(name, names, whole, each) for name, each in pairs])
+    return holm([paired(name, names, whole, each) for name, each in pairs])
+
+
+def optimisations_text(groups: Sequence[Group]) -> str:
+    """The discussion of what each optimisation is worth."""
+    effects = optimisation_effects(groups)
     kinds = {1: "worth something: {}", -1: "harmful: {}", 0: "not significant: {}"}
     ends = "; ".join(
         text.format(", ".join(of_sign)) for sign, text in kinds.items()

@@ -56,7 +56,7 @@ def faults_table(path: Path) -> str:
     """The faults that were injected, as `tests.faults` wrote them."""
     tried = [row for rows in read_json(path).values() for row in rows]
     rows = [(r["fault"], f"{r['tried']:,}", f"{r['survived']:,}", r["remark"]) for r in tried]
-    return markdown_table(("fault", "tried", "survived", ""), rows)
+    return markdown_table(("fault", "tried", "passed", ""), rows)
 
 
 def mutants_summary(path: Path) -> str:

@@ -10,10 +10,12 @@ import numpy as np
 import part1_mlp.recipes
 import part2_cnn.recipes
 import part3_rnn.recipes
+from data.toy import DEFAULT_FACTOR, DEFAULT_NOISE, DEFAULT_SAMPLES
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
-from figures.effects import Claim, paired, wilson
+from figures.effects import Claim, Effect, paired, wilson
 from figures.experiments import EXPERIMENTS, ORIGINAL_MLP, Group, Records, seeds_of
+from figures.images import optimisation_effects
 from figures.measurements import cnn_costs, mlp_costs, total
 from figures.rnn import n_solved
 from training.cli import RESUMABLE_FLAGS, format_duration, markdown_table
@@ -30,10 +32,17 @@ NO_SETTINGS = {  # told by the columns' names, without effect, or not of the exp
     "device", "dry_run", "compile",
 }  # fmt: skip
 GIVEN = {  # flags whose value the original states, by group
-    "mlp_pytorch_cifar10_original": part1_mlp.recipes.GIVEN,
-    "cnn_original": part2_cnn.recipes.GIVEN,
-    "rnn_T5_original": part3_rnn.recipes.GIVEN,
+    IMAGES[0]: part1_mlp.recipes.GIVEN,
+    IMAGES[2]: part2_cnn.recipes.GIVEN,
+    RNN[0]: part3_rnn.recipes.GIVEN,
 }
+ON_VALIDATION = {  # flags whose value was chosen among others, see figures/tuning/
+    IMAGES[0]: {"batch_size"},
+    IMAGES[1]: {"optimizer", "learning_rate", "weight_decay", "batch_size", "max_epochs",
+                "dropout", "label_smoothing", "cutout"},
+    WIDE: {"learning_rate", "weight_decay", "dropout", "label_smoothing", "mixup"},
+    IMAGES[2]: {"batch_size", "learning_rate"},
+}  # fmt: skip
 
 
 def _deviation(values: np.ndarray) -> float:
@@ -90,16 +99,18 @@ def _mean(group: Group, values: np.ndarray | None) -> str:
 
 
 def settings_table(records: Records) -> str:
-    """Every setting of the main runs; bold where the original states it."""
-    configs = {name: records[name].config for name in (*TOY, *IMAGES, *RNN)}
+    """Every setting of the main runs; bold if the original states it, italic if tuned."""
+    names = (TOY[0], TOY[0].replace("moons", "circles"), TOY[1], *IMAGES[:2], WIDE, *IMAGES[2:])
+    configs = {name: records[name].config for name in (*names, *RNN)}
 
     def cell(name: str, flag: str, value: object) -> str:
         if isinstance(value, bool):
             value = "on" if value else "off"
         if value is None:
-            value = "epoch" if flag == "eval_freq" else ""
+            value = unset(flag, configs[name].get("dataset"))
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        return f"**{text}**" if flag in GIVEN.get(name, ()) else text
+        mark = "**" if flag in GIVEN.get(name, ()) else "*" * (flag in ON_VALIDATION.get(name, ()))
+        return f"{mark}{text}{mark}"
 
     rows = []
     for flag in sorted(set().union(*configs.values()) - {*NO_SETTINGS, *RESUMABLE_FLAGS}):
@@ -107,6 +118,19 @@ def settings_table(records: Records) -> str:
         if any(cells):
             rows.append((f"`{flag}`", *cells))
     return markdown_table(("flag", *(f"`{name}`" for name in configs)), rows)
+
+
+def unset(flag: str, dataset: str | None) -> object:
+    """What a flag that is not given means for a data set; empty if it is for others."""
+    if flag == "eval_freq":
+        return "epoch"
+    if flag == "factor":
+        return DEFAULT_FACTOR if dataset == "circles" else ""
+    if flag == "noise":
+        return DEFAULT_NOISE.get(dataset, "")
+    if flag == "n_samples":
+        return DEFAULT_SAMPLES if dataset in DEFAULT_NOISE else "all"
+    return ""
 
 
 def summary(records: Records, claims: Sequence[Claim]) -> str:
@@ -124,16 +148,37 @@ def summary(records: Records, claims: Sequence[Claim]) -> str:
     return "\n".join(lines)
 
 
+def stopped_effect(records: Records) -> Effect:
+    """What stopping by the test loss changes of the accuracy."""
+    names = "stopped by the test loss", "by the validation loss"
+    stopped, held_out = (records[name].accuracies for name in (TEST_STOPPED, IMAGES[0]))
+    return paired("test accuracy", names, stopped, held_out)
+
+
 def stopped_text(records: Records) -> str:
     """What stopping by the test loss changes, and what not stopping early does."""
     held_out, stopped, whole = (records[name] for name in (IMAGES[0], TEST_STOPPED, NOT_STOPPED))
-    effect = paired("test accuracy", ("stopped by the test loss", "by the validation loss"),
-                    stopped.accuracies, held_out.accuracies)  # fmt: skip
+    epochs = whole.config["max_epochs"]
     return (
-        f"Paired by seed, {effect}. The two differ in the training images, in what chooses the "
-        f"weights, and in length ({stopped.epochs:.0f} and {held_out.epochs:.0f} epochs). Without "
-        "early stopping, and with weights chosen by the validation loss, the first net reaches "
-        f"{whole.accuracies.mean():.4f} after {whole.config['max_epochs']} epochs."
+        f"Paired by seed, {stopped_effect(records)}. The two differ in the training images, in "
+        f"what chooses the weights, and in length ({stopped.epochs:.0f} and {held_out.epochs:.0f} "
+        "epochs). Without early stopping, and with weights chosen by the validation loss, the "
+        f"first net reaches {whole.accuracies.mean():.4f} after {epochs} epochs."
+    )
+
+
+def layers_text(hidden_units: Sequence[int]) -> str:
+    """What the table of layers shows."""
+    costs, mlp = cnn_costs(), total(mlp_costs(hidden_units).values())
+    cnn = total(costs.values())
+    shared = total(cost for (name, _), cost in costs.items() if name.startswith("conv"))
+    return (
+        f"The CNN has {cnn.parameters:,} parameters, the MLP {mlp.parameters:,}. The six "
+        f"convolutions have {shared.parameters:,} of them, where fully connected layers of their "
+        f"shapes would have {shared.dense_parameters / shared.parameters:,.0f} times as many; the "
+        "rest is in the CNN's three linear layers. Filters that see few pixels save parameters and "
+        "work; sharing them among positions saves parameters alone. So an image takes the CNN "
+        f"{cnn.multiply_adds:,} multiply-adds, the MLP {mlp.multiply_adds:,}."
     )
 
 
@@ -175,14 +220,19 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
         found[f"{key}.seeds"] = f"{len(group.runs)}"
         found[f"{key}.seconds"] = f"{group.seconds / len(group.runs):.1f}"
         found[f"{key}.parameters"] = f"{group.runs[0].result['parameters']}"
+    effects = {claim.number: claim.effects for claim in claims}
+    effects["optimisations"] = optimisation_effects(
+        [records[name] for name in (IMAGES[0], *(each.group for each in experiments.ABLATION))]
+    )
+    effects["stopped"] = (stopped_effect(records),)
     for claim in claims:
         found[f"{claim.number}.verdict"] = claim.verdict
-        for i, effect in enumerate(claim.effects, start=1):
-            values = (*effect.values, effect.difference, effect.low, effect.high)
-            for part, value in zip(EFFECT_PARTS, values, strict=True):
-                found[f"{claim.number}.{i}.{part}"] = f"{value:.{effect.decimals}f}"
-            found[f"{claim.number}.{i}.p"] = f"{effect.p:.2g}"
-            found[f"{claim.number}.{i}.what"] = f"{effect.what}: {', '.join(effect.names)}"
+    for key, i, effect in ((k, i, e) for k, es in effects.items() for i, e in enumerate(es, 1)):
+        values = (*effect.values, effect.difference, effect.low, effect.high)
+        for part, value in zip(EFFECT_PARTS, values, strict=True):
+            found[f"{key}.{i}.{part}"] = f"{value:.{effect.decimals}f}"
+        found[f"{key}.{i}.p"] = f"{effect.p:.2g}"
+        found[f"{key}.{i}.what"] = f"{effect.what}: {', '.join(effect.names)}"
     return found
 
 
@@ -216,8 +266,8 @@ def part_text(part: int, figures: Figures, claims: Sequence[Claim], records: Rec
     for name, figure in figures.items():
         if figure.part == part:
             heading = f"Figure {name}" if name.isdigit() else name
-            texts.append(f"![{figure.title}](figures/output/{stem(name)}.png)")
-            texts.append(f"*{heading}.* {figure.title}")
+            image = f"![{figure.title}](figures/output/{stem(name)}.png)"
+            texts.append(f"{image}\\\n*{heading}.* {figure.title}")
             if figure.discussion:
                 texts.append(figure.discussion(figure.groups(records)))
             texts += [claim_text(claim) for claim in claims if claim.figure == name]
@@ -243,21 +293,24 @@ def trained_on(group: Group) -> str:
     if group.on_gpu:
         return f"GPU ({found['device']}), {found['precision'] or 'float32'}"
     cpu = found["cpu"] or found["machine"] or "a machine not recorded"
-    threads = found["threads"]
+    threads, cores = found["threads"], found["cores"]
     threads = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
+    threads += f" of {cores} cores" * bool(threads and cores)
     precision = found["precision"] or "precision not recorded"
     return f"{cpu}{threads}, {precision}"
 
 
 def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     """The whole of REPORT.md."""
+    hidden_units = records[IMAGES[0]].config["dnn_hidden_units"]
     return Template(TEMPLATE.read_text()).substitute(
         summary=summary(records, claims),
         comparison=comparison_table(records),
         stopped=stopped_text(records),
         settings=settings_table(records),
         results=results_table(records),
-        layers=layers_table(records[IMAGES[0]].config["dnn_hidden_units"]),
+        layers_text=layers_text(hidden_units),
+        layers=layers_table(hidden_units),
         took=format_duration(sum(records[name].seconds for name in EXPERIMENTS)),
         reproduction=reproduction_table(figures, records),
         **{f"part{n}": part_text(n, figures, claims, records) for n in (1, 2, 3)},

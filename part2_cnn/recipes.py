@@ -21,7 +21,8 @@ ORIGINAL = {
     "cutout": 0,
     "views": 1,
 }
-GIVEN = {"augment", "dropout", "optimizer"}  # what the original states; all else was chosen here
+# What the original states; all else was chosen here.
+GIVEN = {"augment", "channels", "dropout", "optimizer"}
 BEST = ORIGINAL | {
     "optimizer": "muon",
     "learning_rate": 0.02,

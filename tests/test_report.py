@@ -107,15 +107,23 @@ def test_single_view_and_test_time_augmentation_are_separate_columns(records):
     assert f"| 0.5666 | {mlp:.4f} (3 seeds) | {gap} |" in rows[0]
 
 
-def test_settings_are_marked_where_the_original_states_them(records):
+def test_settings_are_marked_as_given_or_chosen_on_validation(records):
     rows = report.settings_table(records).splitlines()
     head = [cell.strip(" `") for cell in rows[0].split("|")]
     cells = {row.split("|")[1].strip(" `"): row.split("|") for row in rows[2:]}
     for flag, group, text in (
         ("patience", "mlp_pytorch_cifar10_original", "**10**"),
-        ("batch_size", "mlp_pytorch_cifar10_original", "4096"),
-        ("patience", "cnn_original", "10"), ("optimizer", "cnn_original", "**adam**"),
-        ("optimizer", "cnn_best", "muon"), ("augment", "cnn_original", "**on**"),
+        ("batch_size", "mlp_pytorch_cifar10_original", "*4096*"),
+        ("patience", "cnn_original", "10"), ("channels", "cnn_original", "**64, 128, 256**"),
+        ("cell", "rnn_T5_original", "**rnn**"), ("optimizer", "cnn_original", "**adam**"),
+        ("optimizer", "cnn_best", "muon"),
+        ("learning_rate", "mlp_pytorch_cifar10_wide", "*0.002*"),
+        ("dnn_hidden_units", "mlp_pytorch_cifar10_wide", "1536, 1536, 1536"),
+        ("noise", "mlp_numpy_moons_original", "0.2"), ("noise", "cnn_best", ""),
+        ("noise", "mlp_numpy_circles_original", "0.1"), ("factor", "mlp_numpy_moons_original", ""),
+        ("factor", "mlp_numpy_circles_original", "0.5"), ("n_samples", "cnn_original", "all"),
+        ("n_samples", "mlp_numpy_moons_original", "5000"), ("n_samples", "rnn_T5_original", ""),
+        ("augment", "cnn_original", "**on**"),
         ("batch_size", "rnn_T5_original", "**128**"), ("init_scale", "rnn_T5_original", "1.0"),
         ("momentum", "mlp_numpy_moons_original", "0.0"), ("eval_freq", "cnn_original", "epoch"),
         ("dropout", "rnn_T5_original", ""),
@@ -123,6 +131,7 @@ def test_settings_are_marked_where_the_original_states_them(records):
         assert cells[flag][head.index(group)].strip() == text, (flag, group)
     configs = [records[name].config for name in (*report.TOY, *report.IMAGES, *report.RNN)]
     wanted = {flag for config in configs for flag, value in config.items() if value is not None}
+    wanted |= {"noise", "factor", "n_samples"}  # not given, which has a meaning
     assert cells.keys() == wanted - {*report.NO_SETTINGS, *report.RESUMABLE_FLAGS}
 
 
@@ -180,12 +189,12 @@ def test_a_markdown_table():
 
 def test_where_runs_were_trained_is_told_as_far_as_it_is_known(records):
     environment = {"cpu": "AVX2", "machine": "x86_64", "threads": 2, "precision": "float32",
-                   "device": "cpu"}  # fmt: skip
+                   "device": "cpu", "cores": 4}  # fmt: skip
     known = RunRecord(Path(), {"environment": environment}, {}, {})
     experiment = EXPERIMENTS["cnn_best"]
-    assert report.trained_on(Group(experiment, [known])) == "AVX2, 2 threads, float32"
+    assert report.trained_on(Group(experiment, [known])) == "AVX2, 2 threads of 4 cores, float32"
     known.config["environment"] = environment | {"threads": 1}
-    assert report.trained_on(Group(experiment, [known])) == "AVX2, 1 thread, float32"
+    assert report.trained_on(Group(experiment, [known])) == "AVX2, 1 thread of 4 cores, float32"
     on_gpu = RunRecord(Path(), {"environment": environment | {"device": "cuda"}}, {}, {})
     assert report.trained_on(Group(experiment, [on_gpu])) == "GPU (cuda), float32"
     old = dict.fromkeys(environment) | {"device": "auto"}
@@ -248,6 +257,12 @@ def test_exports_have_the_keys_and_the_rounding_of_the_page(records, claims):
     assert report.STATISTICS["sd"](np.array([0.5])) == 0  # of one seed
     for claim in claims:
         assert found[f"{claim.number}.verdict"] == claim.verdict
+    assert found["optimisations.4.what"] == "AdamW: with all of them, without it"
+    ours, other = (
+        records[f"mlp_pytorch_cifar10_{name}"].accuracies for name in ("original", "without_adamw")
+    )
+    assert found["optimisations.4.difference"] == f"{(ours - other).mean():.4f}"
+    assert found["stopped.1.p"] in report.stopped_text(records)
 
 
 def test_page_json_and_latex_follow_the_claim(records):
