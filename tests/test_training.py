@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -374,6 +375,70 @@ def test_resuming_an_ended_run_repeats_its_summary(run_main, tmp_path):
     code, second, err = run_main(train.main, "train.py", *flags, "--resume")
     assert (code, second) == (0, first)
     assert "ended already" in err
+
+
+def interrupted_at(finish: str, number: int, monkeypatch) -> None:
+    """Send the signal at the beginning of the first call of that method of Trainer."""
+    method, sent = getattr(Trainer, finish), []
+
+    def interrupt(self, *args):
+        if not sent:
+            sent.append(os.kill(os.getpid(), number))
+        return method(self, *args)
+
+    monkeypatch.setattr(Trainer, finish, interrupt)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("rate", [0.1, 1e6])
+def test_a_signal_in_the_final_evaluation_ends_all_seeds(
+    number, code, rate, run_main, tmp_path, monkeypatch
+):
+    flags = (*SHORT, "--lr", rate, "--n_seeds", 2, "--run_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        interrupted_at("_finish", number, patched)
+        assert run_main(train.main, "train.py", *flags)[0] == code
+    (first,) = tmp_path.iterdir()
+    assert read_run(first).result["stopped_by"] == ("max_epochs" if rate == 0.1 else "diverged")
+    _, _, err = run_main(train.main, "train.py", *flags, "--resume")
+    assert "ended already" in err
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_overwritten_is_not_taken_for_new_after_an_interruption(
+    run_main, tmp_path, monkeypatch
+):
+    flags = (*SHORT, "--n_seeds", 3, "--run_dir", tmp_path)
+    run_main(train.main, "train.py", *flags)
+    with monkeypatch.context() as patched:
+        interrupted_at("_record_evaluation", signal.SIGINT, patched)
+        code = run_main(train.main, "train.py", *flags, "--lr", 0.05, "--overwrite")[0]
+    assert code == 130
+    assert run_main(train.main, "train.py", *flags, "--lr", 0.05, "--resume")[0] == 0
+    assert {read_run(run).config["learning_rate"] for run in tmp_path.iterdir()} == {0.05}
+
+
+def test_a_run_that_diverged_is_no_success_when_it_is_resumed(run_main, tmp_path):
+    flags = ("--lr", 1e6, "--max_steps", 20, "--eval_freq", 20, "--n_samples", 300)
+    flags = (*flags, "--run_dir", tmp_path)
+    code, _, undisturbed = run_main(train.main, "train.py", *flags)
+    (tmp_path / "result.json").unlink()  # as if it was killed in the final evaluation
+    assert run_main(train.main, "train.py", *flags, "--resume") == (code, ANY, undisturbed)
+    assert (code, read_run(tmp_path).result["stopped_by"]) == (1, "diverged")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_resumption_that_is_refused_changes_nothing(broken, run_main, tmp_path):
+    flags = ("--n_samples", 300, "--run_dir", tmp_path, "--max_epochs")
+    run_main(train.main, "train.py", *flags, 3)
+    if broken:  # and a longer run is asked for
+        (tmp_path / "checkpoint.npz").write_bytes(b"no checkpoint")
+    else:  # and a shorter one, of a run that was interrupted
+        (tmp_path / "result.json").unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, _, err = run_main(train.main, "train.py", *flags, 4 if broken else 2, "--resume")
+    assert (code, err.count("\n")) == (2, 1)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_all_folders_are_free_before_the_first_seed_is_trained(run_main, tmp_path):

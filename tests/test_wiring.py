@@ -117,6 +117,7 @@ class Built:
         model.train_step, batches.epoch = train_step, epoch
         self.folder.mkdir(exist_ok=True)
         trainer = Trainer(model, batches, self.args, RunFolder(self.folder), evaluate=evaluate)
+        trainer.restore()
         result = trainer.fit()
         evaluated = [row["step"] for row in trainer.history]
         return SimpleNamespace(rates=rates, evaluated=evaluated, result=result)
@@ -1235,7 +1236,9 @@ def test_resumed_run_keeps_its_momentum(net, build, images, tmp_path):
         path.mkdir()
         for length in lengths:
             built = build(net, *short(net, images, length), *flags)
-            Trainer(built.model, built.batches, built.args, RunFolder(path)).fit()
+            trainer = Trainer(built.model, built.batches, built.args, RunFolder(path))
+            trainer.restore()
+            trainer.fit()
         net_weights = load_checkpoint(path / built.model.checkpoint_name)["model"]["net"]
         return np.concatenate([np.asarray(value).ravel() for value in net_weights.values()])
 

@@ -33,7 +33,8 @@ RESUMABLE_FLAGS = frozenset(
 )  # fmt: skip
 # Flags that runs of earlier versions did not record, and what these were trained with.
 NEWER_FLAGS = {
-    "channels": [64, 128, 256], "cutout": 0, "forget_bias": None, "global_pooling": False,
+    "channels": [64, 128, 256], "cutout": 0, "factor": None, "forget_bias": None,
+    "global_pooling": False, "neg_slope": 0.01,
 }  # fmt: skip
 
 
@@ -68,7 +69,9 @@ def run_training(
     if args.n_seeds > 1 and not args.dry_run:  # the last seed, too, before the first is trained
         for path, one in folders.items():
             group.on_main(partial(_check, one, script, path))
-    endings = [_train_run(one, script, path, build, group) for path, one in folders.items()]
+    paths, endings = list(folders), []
+    for i, (path, one) in enumerate(folders.items(), start=1):
+        endings.append(_train_run(one, script, path, build, group, later=paths[i:]))
     return EXIT_FAILED if "diverged" in endings else 0
 
 
@@ -84,8 +87,17 @@ def _check(args: argparse.Namespace, script: str, path: Path) -> dict | None:
     return earlier
 
 
-def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGroup) -> str:
-    """Train or resume one run; returns what stopped it."""
+def _train_run(
+    args: argparse.Namespace, script: str, path: Path, build: Callable, group: ProcessGroup,
+    later: Sequence[Path],
+) -> str:  # fmt: skip
+    """Train or resume one run, after which those in `later` folders follow.
+
+    Nothing is written before all that can be wrong has been looked at.
+
+    Returns:
+        What stopped it.
+    """
     if args.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
             result = _fit(Trainer(*build(args), args, RunFolder(Path(scratch)), group))
@@ -94,29 +106,33 @@ def _train_run(args, script: str, path: Path, build: Callable, group: ProcessGro
         return result["stopped_by"]
     run_folder = RunFolder(path)
 
-    def start() -> dict | None:
-        """Begin or go on, or return the result of a run that has ended and stays as it is."""
+    def ended() -> dict | None:
+        """The result of a run that has ended and is not to be made longer."""
+        result = run_folder.result() if args.resume else None
+        longer = result and result["stopped_by"] in LENGTH_FLAGS
+        return None if longer and result["steps"] < trainer.total_steps else result
+
+    def start() -> None:
         run_folder.open(resume=args.resume, overwrite=args.overwrite)
-        result = run_folder.result()
-        if result and not goes_on(result):
-            return result
+        for other in later if args.overwrite else ():  # so that none is taken for a new one
+            RunFolder(other).clear()
         now = environment(args)
         warn_of_changes((earlier or {}).get("environment") or {}, now)
         run_folder.write_config(_config(args, script) | {"environment": now})
         (path / RESULT).unlink(missing_ok=True)  # of the shorter run, which goes on
-        return None
-
-    def goes_on(result: dict) -> bool:
-        return result["stopped_by"] in LENGTH_FLAGS and result["steps"] < trainer.total_steps
 
     earlier = group.on_main(partial(_check, args, script, path))
     trainer = Trainer(*build(args), args, run_folder, group)
     try:
-        result = group.on_main(start)
-        if not result:
+        result = group.on_main(ended)
+        if result:
+            if group.is_main:
+                print("the run has ended already, nothing to resume", file=sys.stderr)
+        else:
+            if args.resume:
+                trainer.restore()
+            group.on_main(start)
             result = _fit(trainer)
-        elif group.is_main:
-            print("the run has ended already, nothing to resume", file=sys.stderr)
     except Interrupted as interrupt:
         if group.is_main:
             command = _resume_command(group)

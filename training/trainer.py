@@ -111,20 +111,24 @@ class Trainer:
         self.history: list[dict] = []
         self.best, self.best_weights = 0, model.weights()
         self.result: dict | None = None
+        self._seconds_before = 0.0
 
     def fit(self) -> dict:
         """Train to the end and return the result, as it is written to result.json.
 
         Raises:
             DivergedError: the loss or a weight is no longer finite; the best weights are kept.
-            Interrupted: on Ctrl-C or SIGTERM, after saving a checkpoint.
+            Interrupted: on Ctrl-C or SIGTERM, after saving a checkpoint, or the result.
         """
-        self._started = time.perf_counter()
-        self.restore()
+        self._started = time.perf_counter() - self._seconds_before
+        diverged = None
         next_save = time.perf_counter() + self.args.checkpoint_seconds
         with self._progress_bar() as bar, deferred_signals(self.group.size) as signals:
             try:
-                if not self.history:
+                if self.history:  # a run that diverged may not have got as far as its result
+                    self._check_losses()
+                    self._check_weights()
+                else:
                     self._record_evaluation(bar)
                 next_evaluation = self._next_evaluation()
                 while not self._reason_to_stop():
@@ -147,10 +151,14 @@ class Trainer:
                             next_save = time.perf_counter() + self.args.checkpoint_seconds
                             if self.group.any(signals):
                                 raise Interrupted(signals[-1] if signals else signal.SIGTERM)
-            except DivergedError:
-                self._finish("diverged")
-                raise
-            return self._finish(self._reason_to_stop())
+            except DivergedError as error:
+                diverged = error
+            self._finish("diverged" if diverged else self._reason_to_stop())
+            if self.group.any(signals):
+                raise Interrupted(signals[-1] if signals else signal.SIGTERM)
+        if diverged:
+            raise diverged
+        return self.result
 
     @property
     def seconds(self) -> float:
@@ -183,16 +191,20 @@ class Trainer:
             row[f"{split}_loss"], row[f"{split}_accuracy"] = self.evaluate(split)
         row |= {"learning_rate": float(self.model.learning_rate), "seconds": self.seconds}
         self.history.append(row)
-        if not math.isfinite(row["train_loss"] + row["val_loss"]):
-            raise DivergedError(
-                f"diverged: the loss is {row['train_loss']} on training and {row['val_loss']} on "
-                f"validation samples at step {self.step}; {ADVICE}"
-            )
+        self._check_losses()
         if row["val_loss"] < self.history[self.best]["val_loss"]:
             self.best, self.best_weights = len(self.history) - 1, self.model.weights()
         progress = {name: f"{row[name]:.4f}" for name in ("val_loss", "val_accuracy")}
         bar.set_postfix(progress, refresh=False)
         bar.update(self.step - bar.n)
+
+    def _check_losses(self) -> None:
+        row = self.history[-1]
+        if not math.isfinite(row["train_loss"] + row["val_loss"]):
+            raise DivergedError(
+                f"diverged: the loss is {row['train_loss']} on training and {row['val_loss']} on "
+                f"validation samples at step {row['step']}; {ADVICE}"
+            )
 
     def _check_weights(self) -> None:
         if not self.model.is_finite():
@@ -216,7 +228,7 @@ class Trainer:
             save_checkpoint(self.checkpoint, state)
 
     def restore(self) -> None:
-        """Return to the last checkpoint, if there is one.
+        """Return to the last checkpoint, if there is one, from where `fit` goes on.
 
         Raises:
             UsageError: it is broken, of another run, or from after the end of this one.
@@ -233,13 +245,13 @@ class Trainer:
             self.step, self.history = progress["step"], progress["history"]
             losses = [row["val_loss"] for row in self.history]
             self.best = losses.index(min(losses))
-            self._started -= progress["seconds"]
+            self._seconds_before = progress["seconds"]
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise UsageError(f"{self.checkpoint}: not a checkpoint of this run") from error
         if self.step > self.total_steps:
             raise UsageError(f"--{self.limit}: the run has done {self.step} steps already")
 
-    def _finish(self, stopped_by: str) -> dict:
+    def _finish(self, stopped_by: str) -> None:
         """Save, evaluate the best weights, and write the result."""
         self._save()
         self.model.load_weights(self.best_weights)
@@ -262,7 +274,6 @@ class Trainer:
         }
         if self.group.is_main:
             self.folder.write_result(self.result)
-        return self.result
 
 
 def training_length(args: argparse.Namespace, batches: Batches) -> tuple[str, int]:
