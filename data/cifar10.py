@@ -170,9 +170,15 @@ def _download(url: str) -> None:
             with bar:  # torchvision's progress bar is for a terminal
                 download_url(url, temporary, ARCHIVE, ARCHIVE_MD5)
             _extract(Path(temporary, ARCHIVE), batches)
-            if not target.exists():  # another process may have been faster
+            if not target.is_dir():
                 batches.rename(target)
-    except (OSError, ValueError, RuntimeError, HTTPException, tarfile.TarError) as error:
+            else:  # of a process that was faster, or without the batches
+                for batch in batches.iterdir():
+                    batch.replace(target / batch.name)
+    except (
+        OSError, ValueError, RuntimeError, HTTPException, tarfile.TarError,
+        AttributeError,  # torchvision's, of an address that is not of the web
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, RuntimeError):  # as torchvision reports a wrong md5
             reason = f"the file is not the published archive, or truncated: {reason}"

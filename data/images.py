@@ -122,14 +122,15 @@ def dct_matrix(n: int) -> Tensor:
 
 
 class Whitener:
-    """Whitens uint8 images: makes their pixels and channels uncorrelated, of similar variance.
+    """Whitens uint8 images: makes their pixels and channels far less correlated.
 
     Neighbouring pixels of a photograph are nearly equal, so a few directions (overall brightness)
     carry nearly all the variance and dominate gradient descent. The discrete cosine transform is
     close to the principal components of natural images (Ahmed, Natarajan and Rao, 1974); dividing
-    each coefficient by its own deviation whitens. Transforming back to pixels (ZCA; Bell and
-    Sejnowski, 1997) keeps each input a local feature, which suits Adam, whose steps depend on the
-    basis. The whole is one fixed affine map of the pixels.
+    each coefficient by its own deviation whitens; DAMPING is added to it, so that coefficients that
+    are nearly constant stay small. Transforming back to pixels (ZCA; Bell and Sejnowski, 1997)
+    keeps each input a local feature, which suits Adam, whose steps depend on the basis. The whole
+    is one fixed affine map of the pixels.
 
     Args:
         normalise: uint8 (N, C, S, S) to float (N, C, S, S).

@@ -66,7 +66,7 @@ class MLP:
         return cls(
             n_inputs, config["dnn_hidden_units"], n_classes, rng=rng, init=config["init"],
             activation=config["activation"], neg_slope=config.get("neg_slope", NEG_SLOPE),
-            dtype=np.dtype(config["precision"]).type,
+            dtype=np.dtype(config["precision"].replace("auto", "float32")).type,  # as before
         )  # fmt: skip
 
     @property

@@ -50,7 +50,7 @@ def replay(
 
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(model, batches, args, RunFolder(Path(scratch)), evaluate=evaluate)
-        with contextlib.suppress(DivergedError), np.errstate(all="ignore"):  # as the run did
+        with contextlib.suppress(DivergedError):  # as the run did
             trainer.fit()
         return read_history(Path(scratch) / HISTORY), predictions
 

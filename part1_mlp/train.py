@@ -62,7 +62,7 @@ def build_parser(parent: Parser) -> Parser:
         help="samples that stop the training and choose the weights: held out from training, or "
         "the test samples, as is often done, with which the test accuracy is too high")
     add("--whiten", type=on_off, metavar="on|off",
-        help="images: whitening, so that pixels and channels are uncorrelated")
+        help="images: whitening, after which pixels and channels are far less correlated")
     add = flag_adder(parser, "net")
     add("--dnn_hidden_units", type=or_word("", (), counts), metavar="N,N,...",
         help="width of each hidden layer; '': no hidden layer")

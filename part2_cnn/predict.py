@@ -60,11 +60,11 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         ValueError: grey values above 65535 or not finite, or a mode that Pillow cannot convert.
     """
     if picture.mode[0] in "IF":
-        values = np.asarray(picture).astype(np.float64).clip(0)
+        values = np.asarray(picture).astype(np.float64)
         whites = [w for w in WHITES.get(picture.mode, (65535,)) if values.max() <= w]
-        if not whites:
+        if not whites or not np.isfinite(values).all():
             raise ValueError("grey values above 65535, or not finite")
-        picture = Image.fromarray((255 * values / whites[0]).round().astype(np.uint8))
+        picture = Image.fromarray((255 * values.clip(0) / whites[0]).round().astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

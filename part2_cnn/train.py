@@ -56,7 +56,7 @@ def build_parser(recipe_flags: Parser) -> Parser:
     add("--global_pooling", type=on_off, metavar="on|off", default="off",
         help="the mean of each channel and one linear layer in place of the three linear layers")
     add("--dropout", type=number(float, 0, 0.99), metavar="P",
-        help="probability of zeroing an activation of a hidden linear layer")
+        help="probability of zeroing an input of the last linear layers")
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
         help="of the net's products; auto is bfloat16 on a device that has units for it")
     add("--winograd", type=on_off, metavar="on|off", default="on",
@@ -158,7 +158,7 @@ def _load(args: argparse.Namespace, group: ProcessGroup) -> Dataset:
         n = len(dataset.x_train)
         batch = n if args.batch_size == "full" else args.batch_size
         check_batch_size(batch, n)  # of the run; there are fewer samples below
-        dataset = dataset.head(min(batch, EVALUATION_CHUNK // args.views))
+        dataset = dataset.head(min(batch, max(group.size, EVALUATION_CHUNK // args.views)))
     return dataset
 
 

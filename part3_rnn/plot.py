@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from data.palindromes import N_DIGITS, draw_palindromes
 from part3_rnn import train
 from part3_rnn.model import VanillaRNN, net_from_config
-from training.cli import run_cli
+from training.cli import RESUMABLE_FLAGS, run_cli
 from training.flags import plot_parser, read_own_run
 from training.plotting import (
     COLOURS,
@@ -29,8 +29,8 @@ from training.plotting import (
     Figure,
     MaxNLocator,
     draw_curves,
-    legible,
     matplotlib,
+    names,
     new_figure,
     save_figure,
     style,
@@ -104,7 +104,8 @@ def trajectories(net: VanillaRNN, x: torch.Tensor) -> tuple[np.ndarray, float]:
     flat = states.flatten(0, 1)
     flat = flat - flat.mean(0)
     _, values, directions = torch.linalg.svd(flat, full_matrices=False)
-    share = (values[:2].square().sum() / values.square().sum()).item()
+    variance = values.square().sum()
+    share = (values[:2].square().sum() / variance).item() if variance else 1.0
     return (flat @ directions[:2].T).view(*states.shape[:2], 2).numpy(), share
 
 
@@ -112,11 +113,22 @@ def trajectories(net: VanillaRNN, x: torch.Tensor) -> tuple[np.ndarray, float]:
 
 
 def draw_accuracy_against_length(runs: Sequence[RunRecord]) -> Figure:
-    """Test accuracy against T, a line for each kind of net: mean and range over the seeds."""
+    """Test accuracy against T, a line for each kind of net: mean and range over the seeds.
+
+    Nets are of a kind if they have all flags in common but for T, the seed and such as change no
+    weight.
+    """
     figure, ((axes,),) = new_figure(1, 1, panel=(4.6, 3.2))
+    of_a_kind = {"cell", "recipe", "input_length", "seed", "script", "environment", "device"}
+    differing = [
+        flag for flag in runs[0].config
+        if flag not in of_a_kind | RESUMABLE_FLAGS
+        and any(run.config.get(flag) != runs[0].config[flag] for run in runs)
+    ]  # fmt: skip
     by_kind: dict[str, dict[int, list[float]]] = {}  # test accuracies by kind of net and by T
     for run in runs:
-        kind = f"{run.config['cell']}, {run.config['recipe']}"
+        kind = [run.config["cell"], run.config["recipe"]]
+        kind = ", ".join(kind + [f"{flag} {run.config.get(flag)}" for flag in differing])
         accuracies = by_kind.setdefault(kind, {}).setdefault(run.config["input_length"], [])
         accuracies.append(run.result["test_accuracy"])
     for (kind, by_length), colour, marker in zip(
@@ -179,8 +191,7 @@ def main() -> int:
         if len({run.config["input_length"] for run in runs}) > 1:
             figures["lengths"] = draw_accuracy_against_length(runs)
         if nets:
-            names = [legible(run.path.name) for run in kept]
-            figures["gradients"] = draw_gradient_norms(nets, names)
+            figures["gradients"] = draw_gradient_norms(nets, names(kept))
             if len(nets[0].W_hh) > 1:  # the states of a single unit have one component alone
                 figures["trajectories"] = draw_trajectories(nets[0])
         else:

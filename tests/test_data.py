@@ -431,6 +431,7 @@ def test_a_download_is_checked_kept_and_found_again(batches, server, monkeypatch
     pack(batches, folder / ARCHIVE)
     md5 = hashlib.md5((folder / ARCHIVE).read_bytes()).hexdigest()
     monkeypatch.setattr(cifar10, "ARCHIVE_MD5", md5)
+    (tmp_path / "default" / FOLDER).mkdir(parents=True)  # without the batches
     first = load_cifar10(url=url)
     assert [path.name for path in (tmp_path / "default").iterdir()] == [FOLDER]
     (folder / ARCHIVE).unlink()
@@ -455,7 +456,9 @@ def test_a_failed_download_is_one_line_with_the_ways_out(batches, server, tmp_pa
     assert not (tmp_path / "default").exists()
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "http://127.0.0.1:9/nothing", "file:///nowhere"])
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "http://127.0.0.1:9/nothing", "file:///nowhere", "file:///dev/null"]
+)
 def test_wrong_addresses_are_refused(batches, url):
     with pytest.raises(DataError, match=rf"downloaded from {url} \(.*--cifar10_url"):
         load_cifar10(url=url)

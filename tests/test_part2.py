@@ -516,9 +516,9 @@ def test_dry_run_trains_one_batch_and_leaves_nothing(images, tmp_path, capsys, s
 # --- Several processes ----------------------------------------------------------------------------
 
 
-def torchrun(*flags: object, restarts: int = 0) -> list[str]:
+def torchrun(*flags: object, restarts: int = 0, n: int = 2) -> list[str]:
     return [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}",
         f"--max-restarts={restarts}", str(cli.ROOT / train.SCRIPT), *map(str, flags), "--quiet",
     ]  # fmt: skip
 
@@ -539,6 +539,15 @@ def test_one_and_two_processes_give_the_same_curve(images, tmp_path, monkeypatch
     for split in ("train", "val", "test"):
         np.testing.assert_allclose(one[f"{split}_loss"], two[f"{split}_loss"], rtol=2e-4)
     assert abs(one["train_loss"][-1] / one["train_loss"][0] - 1) > 0.01
+
+
+@pytest.mark.slow
+def test_a_dry_run_has_an_image_for_each_process(images, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    flags = ("--data_dir", images, *TINY, "--batch_size", 50, "--views", 50, "--dry_run")
+    done = subprocess.run(torchrun(*flags, n=3), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "dry run" in done.stdout
 
 
 @pytest.mark.slow

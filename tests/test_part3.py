@@ -461,6 +461,26 @@ def test_trajectories_are_the_states_in_their_principal_plane():
     variances = points.reshape(-1, 2).var(0)
     assert variances[0] > variances[1]
     assert trajectories(vanilla(6, hidden=16), x)[1] < 0.9
+    still = vanilla(6)
+    for weights in still.parameters():
+        nn.init.zeros_(weights)
+    assert trajectories(still, x)[1] == 1
+
+
+def test_nets_that_differ_have_lines_of_their_own():
+    def run(length: int, seed: int, accuracy: float, **flags: object) -> RunRecord:
+        config = {"cell": "rnn", "recipe": "best", "input_length": length, "seed": seed,
+                  "run_dir": f"{length}_{seed}", "num_hidden": 8}  # fmt: skip
+        return RunRecord(Path(), config | flags, {}, {"test_accuracy": accuracy})
+
+    small = [run(3, 0, 0.2), run(3, 1, 0.4), run(6, 0, 0.1)]
+    large = [run(3, 0, 0.9, num_hidden=128), run(6, 0, 0.8, num_hidden=128)]
+    (axes,) = plot.draw_accuracy_against_length([*small, *large]).axes
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert lines["rnn, best, num_hidden 8"] == pytest.approx([0.3, 0.1])
+    assert lines["rnn, best, num_hidden 128"] == pytest.approx([0.9, 0.8])
+    (axes,) = plot.draw_accuracy_against_length(small).axes
+    assert axes.lines[0].get_label() == "rnn, best"
 
 
 def test_the_first_rows_of_a_record_are_reproduced(monkeypatch):

@@ -193,6 +193,7 @@ def test_what_is_no_picture_is_refused(run_main, net_run, tmp_path, monkeypatch)
     whole = picture(tmp_path, "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    Image.fromarray(np.full((4, 4), -np.inf, np.float32)).save(tmp_path / "inf.tif")
     os.mkfifo(tmp_path / "pipe.png")
     unreadable = "not a readable image"
 
@@ -208,6 +209,7 @@ def test_what_is_no_picture_is_refused(run_main, net_run, tmp_path, monkeypatch)
         ("empty.png", unreadable),
         ("cut.png", unreadable),
         ("nan.tif", f"{unreadable} (grey values above 65535, or not finite)"),
+        ("inf.tif", f"{unreadable} (grey values above 65535, or not finite)"),
         ("absent.png", "does not exist"),
         ("run", "is not a regular file"),
         ("pipe.png", "is not a regular file"),

@@ -25,6 +25,7 @@ import torch
 from data.batches import ArrayBatches
 from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
+from part1_mlp.modules import NEG_SLOPE
 from tests.grader import write_whole
 from training import Interrupted, UsageError, optim
 from training.cli import ROOT, check_same_run, run_training, train_in_process
@@ -157,7 +158,6 @@ def test_dry_run_keeps_nothing(run_main, tmp_path, tiny_cifar10):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_dry_run_that_diverges_says_that_alone(run_main):
     code, out, err = run_main(train.main, "train.py", "--dry_run", "--learning_rate", 1e6,
                               "--weight_decay", 1e6, "--dnn_hidden_units", "9,9,9,9")  # fmt: skip
@@ -537,7 +537,6 @@ def test_batches_go_on_from_any_step():
 
 
 @pytest.mark.parametrize("model", ["numpy", "pytorch"])
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_divergence_is_said_and_keeps_finite_weights(model, run_main, tmp_path):
     flags = ("--model", model, "--learning_rate", 1e6, "--run_dir", tmp_path / "run")
     code, out, err = run_main(train.main, "train.py", *flags)
@@ -796,7 +795,7 @@ def run_python(*arguments: str, **settings) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("flag", "before", "now"),
     [("cutout", 0, 8), ("channels", [64, 128, 256], [8, 8, 8]), ("global_pooling", False, True),
-     ("forget_bias", None, 1.0)],
+     ("forget_bias", None, 1.0), ("factor", None, 0.9), ("neg_slope", NEG_SLOPE, 0.3)],
 )  # fmt: skip
 def test_a_run_from_before_a_flag_is_not_resumed_with_it(flag, before, now, tmp_path):
     earlier = {"schedule": "one_cycle", "seed": 0}
@@ -913,6 +912,11 @@ def test_curves_of_runs_show_their_histories_and_mark_the_kept_weights(run_main,
         _, accuracy = draw_curves([runs[0], read_run(tmp_path / "other")]).axes
     names = [text.get_text() for text in accuracy.get_legend().get_texts()]
     assert names == ["seed 3 train", "seed 3 test", "seed 4 train", "seed 4 test"]
+    same = [dataclasses.replace(runs[0], path=tmp_path / where / "run") for where in "ab"]
+    with style():
+        _, accuracy = draw_curves(same).axes
+    labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    assert labels[::2] == [f"{run.path} train" for run in same]
     odd = [dataclasses.replace(run, path=Path(name)) for name in ("_a", "b_{$") for run in runs[:1]]
     with style():
         figure = draw_curves(odd)

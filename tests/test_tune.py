@@ -80,7 +80,15 @@ def test_a_run_that_diverges_comes_last_and_stops_no_other(run_main, tmp_path):
         (("part1_mlp/train.py", "--grid", "lr=1", "--seeds", "100"), "--seeds"),
         (("part1_mlp/train.py", "--grid", "a=1", "a=2"), "--grid: a is named twice"),
         (("part1_mlp/train.py", "--grid", "seed=3,4"), "--grid: seed is named twice, or is set by"),
-        (("part1_mlp/train.py", "--grid", "run_dir=x"), "is set by tune.py itself"),
+        (
+            ("part1_mlp/train.py", "--grid", "lr=1", "learning-rate=2"),
+            "learning_rate is named twice",
+        ),
+        (("part1_mlp/train.py", "--grid", "run-dir=x"), "is set by tune.py itself"),
+        (
+            ("part1_mlp/train.py", "--grid", "lr=1", "--", "--dry-run"),
+            "--dry-run is set by tune",
+        ),
         (("part1_mlp/train.py", "--grid", "lr=1", "--", "--seed=7"), "--seed=7 is set by tune.py"),
         (("part1_mlp/train.py", "--grid", "lr=1", "--out", "."), "is a folder, name a file"),
     ],
@@ -91,6 +99,16 @@ def test_what_is_refused(flags, why, run_main, tmp_path, monkeypatch):
     assert code == 2
     assert why in err
     assert err.count("\n") == 1
+
+
+def test_many_flags_give_a_short_name(run_main, tmp_path):
+    flags = ("--noise", 0.123456789, "--neg_slope", "0.1", "--activation", "leaky_relu")
+    flags *= 5  # the last of each counts
+    script = ROOT / "part1_mlp" / "train.py"
+    for slope in (0.2, 0.3):
+        given = (script, "--grid", "lr=0.1", "--seeds", 0, "--run_dir", tmp_path, *FIXED, *flags)
+        assert run_main(tune.main, "tune.py", *given, "--neg_slope", slope)[0] == 0
+    assert {read_run(path).config["neg_slope"] for path in tmp_path.iterdir()} == {0.2, 0.3}
 
 
 def test_values_with_a_comma_are_written_with_a_plus():

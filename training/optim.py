@@ -51,8 +51,8 @@ def make_optimizer(
 class SGD:
     """Stochastic gradient descent: v <- momentum v + g + weight_decay w; w <- w - learning_rate v.
 
-    The steps and the saved state are those of torch.optim.SGD, which would import PyTorch's
-    compiler; that takes longer than training a toy net.
+    The steps, and the buffers that are saved, are those of torch.optim.SGD, which would import
+    PyTorch's compiler; that takes longer than training a toy net.
     """
 
     def __init__(

@@ -159,7 +159,7 @@ def draw_curves(runs: Sequence[RunRecord]) -> Figure:
 
 
 def _labels(runs: Sequence[RunRecord]) -> list[str]:
-    """What tells the runs apart: their configurations where these differ, else their folders."""
+    """What tells the runs apart: their configurations if these do, else their folders."""
     if len(runs) == 1:
         return [""]
     differing = [n for n in IDENTIFYING_FLAGS if len({str(r.config.get(n)) for r in runs}) > 1]
@@ -167,9 +167,14 @@ def _labels(runs: Sequence[RunRecord]) -> list[str]:
         " ".join(f"seed {r.config[n]}" if n == "seed" else str(r.config.get(n)) for n in differing)
         for r in runs
     ]
-    if len(set(labels)) < len(runs):
-        labels = [r.path.name for r in runs]
-    return [legible(label) for label in labels]
+    return [legible(label) for label in labels] if len(set(labels)) == len(runs) else names(runs)
+
+
+def names(runs: Sequence[RunRecord]) -> list[str]:
+    """The names of the runs' folders, with those around them where some have the same."""
+    paths = [run.path.resolve() for run in runs]
+    short = [path.name for path in paths]
+    return [legible(str(p) if short.count(p.name) > 1 else p.name) for p in paths]
 
 
 def legible(name: str) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 from tqdm import tqdm
 
 from data import SPLITS
@@ -123,7 +124,8 @@ class Trainer:
         self._started = time.perf_counter() - self._seconds_before
         diverged = None
         next_save = time.perf_counter() + self.args.checkpoint_seconds
-        with self._progress_bar() as bar, deferred_signals(self.group.size) as signals:
+        quiet = np.errstate(all="ignore")  # for divergence has a message of its own
+        with self._progress_bar() as bar, deferred_signals(self.group.size) as signals, quiet:
             try:
                 if self.history:  # a run that diverged may not have got as far as its result
                     self._check_losses()

@@ -7,6 +7,7 @@ Flags after two hyphens are those of every run. Test columns are not read. Runs 
 call that was interrupted continues.
 """
 
+import hashlib
 import itertools
 import shlex
 import sys
@@ -24,7 +25,15 @@ from training.flags import Parser, folder, number
 from training.runs import RunRecord, read_run, write_atomically
 
 OWN = {"seed", "n_seeds", "run_dir", "resume", "overwrite", "dry_run"}  # flags that it sets itself
+ALIASES = {"lr": "learning_rate", "epochs": "max_epochs"}
+LONGEST_NAME = 200  # of a run's folder, in characters
 Trial = tuple[tuple[str, ...], list[RunRecord]]  # values of the flags; the runs, one a seed
+
+
+def flag_name(given: str) -> str:
+    """The name of a flag that is given in any of its forms, such as `--lr=0.1` or `max-epochs`."""
+    name = given.partition("=")[0].removeprefix("--").replace("-", "_")
+    return ALIASES.get(name, name)
 
 
 def combinations(grid: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -33,7 +42,7 @@ def combinations(grid: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]
     Raises:
         UsageError: a flag without values, named twice, or that is for tune.py to set.
     """
-    pairs = [each.partition("=")[::2] for each in grid]
+    pairs = [(flag_name(each), each.partition("=")[2]) for each in grid]
     for flag, values in pairs:
         if not flag or not all(values.split(",")):
             raise UsageError(f"--grid: {flag}={values} is not of the form flag=value,value")
@@ -94,7 +103,7 @@ def main() -> int:
     script = Path(args.script)
     if not script.is_file():
         raise UsageError(f"{script} is no train script")
-    if own := [each for each in fixed if each.partition("=")[0].removeprefix("--") in OWN]:
+    if own := [each for each in fixed if flag_name(each) in OWN]:
         raise UsageError(f"{own[0]} is set by tune.py itself")
     flags, values = combinations(args.grid)
     seeds = list(dict.fromkeys(args.seeds))
@@ -107,7 +116,10 @@ def main() -> int:
         given = [f"--{flag}={value}" for flag, value in zip(flags, chosen, strict=True)]
         command = [str(script), *fixed, *given, f"--seed={seed}"]
         name = "_".join([script.parent.name, *fixed, *given, str(seed)])
-        path = args.run_dir / name.replace("--", "").replace("/", "-")
+        name = name.replace("--", "").replace("/", "-")
+        if len(name) > LONGEST_NAME:
+            name = f"{name[:LONGEST_NAME]}_{hashlib.md5(name.encode()).hexdigest()}"
+        path = args.run_dir / name
         train_in_process(command, path, jobs=args.jobs, name=path.name, may_diverge=True)
         return read_run(path)
 
