@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -37,13 +38,22 @@ def row(
             "ratio": ratio, "goal": goal}  # fmt: skip
 
 
+def processor() -> str:
+    """The name of the processor, as far as the system tells it."""
+    try:
+        (name, *_) = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except (OSError, ValueError):
+        name = platform.processor() or platform.machine()
+    return name
+
+
 def write_table(path: Path, rows: list[dict], repeats: int = REPEATS) -> None:
     """Print the rows and write them, with the machine they were measured on."""
     for r in rows:
         print(f"{r['what']}: {r['ours']:.4g} {r['unit']}; {r['against']}: {r['theirs']:.4g} "
               f"{r['unit']}; ratio {r['ratio']:.3g} (goal: {r['goal']})")  # fmt: skip
     machine = {
-        "cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
+        "cores": os.cpu_count(), "machine": processor(), "python": platform.python_version(),
         "numpy": np.__version__, "torch": torch.__version__, "repeats": repeats,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip

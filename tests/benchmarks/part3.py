@@ -115,12 +115,27 @@ def our_seconds(length: int) -> float:
     return seconds_per_step(model.train_step, batches.epoch(0))
 
 
+def products_seconds(length: int) -> float:
+    """The matrix products of a step that involve the recurrent weights, and nothing else."""
+    torch.set_num_threads(THREADS)
+    h, weight = torch.randn(BATCH, HIDDEN), torch.randn(HIDDEN, HIDDEN)
+    states = torch.randn((length - 1) * BATCH, HIDDEN)
+
+    def products() -> None:
+        for _ in range(2 * (length - 1)):  # forward and backward
+            torch.mm(h, weight)
+        torch.mm(states.T, states)  # the gradient of the weights
+
+    return seconds_of(lambda: [products() for _ in range(STEPS)]) / STEPS
+
+
 def rows() -> list[dict]:
     """All lines of the table."""
     lines = []
     for length, (goal, plain_goal) in LENGTHS.items():
-        ours, pytorch, plain = medians(
+        ours, products, pytorch, plain = medians(
             lambda length=length: our_seconds(length),
+            lambda length=length: products_seconds(length),
             lambda length=length: their_seconds(PytorchRNN(), tensor_batches(length)),
             lambda length=length: their_seconds(
                 PlainRNN(), iter(DataLoader(DigitByDigit(length), BATCH))
@@ -132,6 +147,8 @@ def rows() -> list[dict]:
                 1e6 * pytorch, pytorch / ours, f"at least {goal}"),
             row(what, "us", 1e6 * ours, "the course's plain version: digit by digit, DataLoader, "
                 "loop over nn.Linear", 1e6 * plain, plain / ours, f"at least {plain_goal}"),
+            row(what, "us", 1e6 * ours, "its products with the recurrent weights alone",
+                1e6 * products, products / ours, ""),
         ]  # fmt: skip
     return lines
 
