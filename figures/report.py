@@ -291,7 +291,8 @@ def trained_on(group: Group) -> str:
     """The processor and the precision of a group's runs, as far as they recorded it."""
     found = group.config["environment"]
     if group.on_gpu:
-        return f"GPU ({found['device']}), {found['precision'] or 'float32'}"
+        name = found.get("gpu") or found["device"]  # earlier versions did not record it
+        return f"GPU ({name}), {found['precision'] or 'float32'}"
     cpu = found["cpu"] or found["machine"] or "a machine not recorded"
     threads, cores = found["threads"], found["cores"]
     threads = f", {threads} thread{'s' * (threads > 1)}" if threads else ""

@@ -197,6 +197,8 @@ def test_where_runs_were_trained_is_told_as_far_as_it_is_known(records):
     assert report.trained_on(Group(experiment, [known])) == "AVX2, 1 thread of 4 cores, float32"
     on_gpu = RunRecord(Path(), {"environment": environment | {"device": "cuda"}}, {}, {})
     assert report.trained_on(Group(experiment, [on_gpu])) == "GPU (cuda), float32"
+    on_gpu.config["environment"]["gpu"] = "Some GPU"
+    assert report.trained_on(Group(experiment, [on_gpu])) == "GPU (Some GPU), float32"
     old = dict.fromkeys(environment) | {"device": "auto"}
     unknown = RunRecord(Path(), {"environment": old}, {}, {})
     told = report.trained_on(Group(experiment, [unknown]))

@@ -1,5 +1,6 @@
 """The training loop: evaluation, early stopping, checkpoints, resumption, interruption, records."""
 
+import argparse
 import copy
 import csv
 import dataclasses
@@ -28,7 +29,7 @@ from part1_mlp.mlp_pytorch import MLP
 from part1_mlp.modules import NEG_SLOPE
 from tests.grader import write_whole
 from training import Interrupted, UsageError, optim
-from training.cli import ROOT, check_same_run, run_training, train_in_process
+from training.cli import ROOT, check_same_run, environment, run_training, train_in_process
 from training.flags import folder as parse_folder
 from training.optim import make_optimizer
 from training.plotting import draw_curves, new_figure, save_figure, style
@@ -636,6 +637,13 @@ def test_config_names_script_and_environment(model, run_main, tmp_path):
     if model == "pytorch":
         assert environment["torch"] == torch.__version__
         assert environment["threads"] == 1  # the net is tiny
+
+
+def test_the_environment_names_the_gpu_of_the_process(monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"a GPU, {device.index}")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    for device, gpu in (("cuda", "a GPU, 3"), ("cuda:1", "a GPU, 1"), ("cpu", None)):
+        assert environment(argparse.Namespace(device=device))["gpu"] == gpu
 
 
 def test_a_toy_run_in_numpy_does_not_load_pytorch_or_matplotlib(tmp_path):

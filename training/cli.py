@@ -19,7 +19,13 @@ import numpy as np
 from data import DataError
 from data.batches import Batches
 from training import DivergedError, Interrupted, UsageError
-from training.distributed import SINGLE_PROCESS, ProcessGroup, is_main_process, n_restarts
+from training.distributed import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    is_main_process,
+    n_restarts,
+    own_device,
+)
 from training.flags import LARGEST_SEED, one_line, plain
 from training.runs import IDENTIFYING_FLAGS, RESULT, RunFolder
 from training.trainer import LENGTH_FLAGS, Trainable, Trainer
@@ -212,6 +218,7 @@ def environment(args: argparse.Namespace) -> dict:
     """Versions and hardware that a run uses; PyTorch's only where it is loaded."""
     torch = sys.modules.get("torch")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    on_gpu = args.device.startswith("cuda")
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -221,6 +228,7 @@ def environment(args: argparse.Namespace) -> dict:
         "cores": cores,
         "threads": torch.get_num_threads() if torch else None,
         "device": args.device,
+        "gpu": torch.cuda.get_device_name(own_device(args.device)) if on_gpu else None,
         "precision": vars(args).get("precision", "float32"),
     }
 
