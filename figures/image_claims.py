@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 
 from data.images import PADDING
+from figures.claims import SIZES
 from figures.effects import (
     CONDITIONAL,
     CONTRADICTED,
@@ -31,12 +32,6 @@ from training.plotting import COLOURS, Figure, band, new_figure, shared_legend
 LINES = {"black": "--", "edge": "-"}  # by what fills the gap of a shifted image
 LABELLED = 0.05  # share of a bar's length from which it has its number written in it
 MEASURES = {"accuracy kept": "test_accuracy", "same prediction": "consistency"}  # columns
-# Of each size a convolutional net and an MLP with about as many parameters, or more.
-SIZES = {
-    "cnn_short_pooled128": "mlp_pytorch_short_small",
-    "cnn_short_pooled256": "mlp_pytorch_short_augmented",
-    "cnn_short_augmented": "mlp_pytorch_short_large",
-}
 
 # --- C3 -------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from figures.claims import LONG_T, MOST, SHORT_T, SOLVED
+from figures.claims import HIDDEN_UNITS, LONG_T, MOST, SHORT_T, SOLVED
 from figures.effects import (
     CONDITIONAL,
     CONTRADICTED,
@@ -34,8 +34,6 @@ from figures.rnn import (
     outcome,
     solving,
 )
-
-HIDDEN_UNITS = 128  # C9: of all nets in other experiments
 
 
 def five_digits(records: Records) -> Claim:
