@@ -1,4 +1,4 @@
-"""Claim C8, on vanishing gradients: what decides it, and what follows from it."""
+"""Claim C8, on vanishing gradients: what decides it, what follows, and what stands beside it."""
 
 from collections.abc import Sequence
 
@@ -63,7 +63,7 @@ def gradients(records: Records) -> Claim:
         f"clipping at {original.config['max_norm']:g}, or with small steps (learning rate "
         f"{steps.config['learning_rate']:g} and clipping at {steps.config['max_norm']:g}, changed "
         "together). The claim is supported if small inputs alone raise the share, conditional if "
-        "they do only with small steps.",
+        "they do only with small steps. Nets with another optimiser are discussed below.",
         effects, verdict,
         f"{found} Before training the norm of the loss's gradient at the first step, relative to "
         f"the last, is {scientific(before[0])} in the original and {scientific(before[1])} with "
@@ -89,7 +89,10 @@ def limits_text(groups: Sequence[Group]) -> str:
     )
     gain = shares("", (KINDS[1], KINDS[0]), n_solved(adam[1]), n_solved(adam[0]))
     if gain.sign == 1:
-        found += f" There small inputs alone raise the share ({p_value(gain.p)}, not corrected)."
+        found += (
+            f" There small inputs alone raise the share ({p_value(gain.p)}, not corrected), so "
+            "with this optimiser the claim would be supported."
+        )
     before, after = (_first_gradient(bistable, when) for when in ("initial", "trained"))
     found += (
         f" With the bistable initialisation {outcome(bistable)} solve it; its gradient is "

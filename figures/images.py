@@ -177,7 +177,7 @@ def optimisations_text(groups: Sequence[Group]) -> str:
 
 def mistakes(groups: Sequence[Group]) -> Figure:
     """The CNN's confusion matrix, and the accuracy of each class."""
-    figure, ((matrix, classes),) = new_figure(1, 2, panel=(3.25, 3.5), width_ratios=(2.3, 1))
+    figure, ((matrix, classes),) = new_figure(1, 2, panel=(3.25, 4.0), width_ratios=(3.2, 1))
     found = [read_measure(run.path, "predictions.csv") for run in groups[0].runs]
     rows = np.concatenate(found)
     draw_confusion(matrix, rows["label"], rows["predicted"])

@@ -39,8 +39,8 @@ GIVEN = {  # flags whose value the original states, by group
 ON_VALIDATION = {  # flags whose value was chosen among others, see figures/tuning/
     IMAGES[0]: {"batch_size"},
     IMAGES[1]: {"optimizer", "learning_rate", "weight_decay", "batch_size", "max_epochs",
-                "dropout", "label_smoothing", "cutout"},
-    WIDE: {"learning_rate", "weight_decay", "dropout", "label_smoothing", "mixup"},
+                "dropout", "label_smoothing", "cutout", "mixup"},
+    WIDE: {"learning_rate", "weight_decay", "dropout", "label_smoothing", "cutout", "mixup"},
     IMAGES[2]: {"batch_size", "learning_rate"},
 }  # fmt: skip
 
@@ -268,9 +268,9 @@ def part_text(part: int, figures: Figures, claims: Sequence[Claim], records: Rec
             heading = f"Figure {name}" if name.isdigit() else name
             image = f"![{figure.title}](figures/output/{stem(name)}.png)"
             texts.append(f"{image}\\\n*{heading}.* {figure.title}")
+            texts += [claim_text(claim) for claim in claims if claim.figure == name]
             if figure.discussion:
                 texts.append(figure.discussion(figure.groups(records)))
-            texts += [claim_text(claim) for claim in claims if claim.figure == name]
     return "\n\n".join(texts)
 
 

@@ -67,7 +67,7 @@ def percent(share: float) -> str:
 
 def toy_sets(groups: Sequence[Group]) -> Figure:
     """Figure 1: the training points of circles and moons that the nets get with the first seed."""
-    figure, (panels,) = new_figure(1, 2, panel=(3.25, 3.0), width_ratios=(1.1, 1.5))
+    figure, (panels,) = new_figure(1, 2, panel=(3.25, 2.8), width_ratios=(1.1, 1.5))
     for axes, name in zip(panels, SETS, strict=True):
         dataset = load_dataset(name, seed=THIRTY[0])
         _draw_points(axes, *dataset.split("train"), dataset.class_names)

@@ -3,8 +3,8 @@
 ORIGINAL = {
     "dropout": 0.5,
     "optimizer": "adam",
-    # The original leaves the learning rate, the batch size, the patience and the length open; they
-    # were chosen by validation loss, see figures/tuning/cnn_original.md.
+    # The original leaves the learning rate, the batch size, the patience and the length open; the
+    # first two were chosen by validation loss, see figures/tuning/cnn_original.md.
     "learning_rate": 1e-3,
     "schedule": "constant",
     "momentum": 0.0,

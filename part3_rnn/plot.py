@@ -120,11 +120,8 @@ def draw_accuracy_against_length(runs: Sequence[RunRecord]) -> Figure:
     """
     figure, ((axes,),) = new_figure(1, 1, panel=(4.6, 3.2))
     of_a_kind = {"cell", "recipe", "input_length", "seed", "script", "environment", "device"}
-    differing = [
-        flag for flag in runs[0].config
-        if flag not in of_a_kind | RESUMABLE_FLAGS
-        and any(run.config.get(flag) != runs[0].config[flag] for run in runs)
-    ]  # fmt: skip
+    flags = sorted(set().union(*(run.config for run in runs)) - of_a_kind - RESUMABLE_FLAGS)
+    differing = [f for f in flags if len({str(run.config.get(f)) for run in runs}) > 1]
     by_kind: dict[str, dict[int, list[float]]] = {}  # test accuracies by kind of net and by T
     for run in runs:
         kind = [run.config["cell"], run.config["recipe"]]

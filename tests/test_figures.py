@@ -616,6 +616,16 @@ def test_axes_are_honest(name, records):
     assert bool(shares) == (name in WHOLE)
 
 
+def test_counts_fit_in_the_cells_of_the_confusion_matrix(records):
+    figure = figures()["cnn_mistakes"]
+    with style():
+        drawn = figure.draw(figure.groups(records))
+        drawn.draw_without_rendering()
+    matrix = drawn.axes[0]
+    cell = matrix.get_window_extent().width / len(CLASS_NAMES)
+    assert max(text.get_window_extent().width for text in matrix.texts) < cell
+
+
 @pytest.mark.parametrize("name", figures())
 def test_print_is_legible(name, records):
     """On a page's 6.5 inches no text is below 7 points, none hides another, all is inside."""

@@ -481,6 +481,11 @@ def test_nets_that_differ_have_lines_of_their_own():
     assert lines["rnn, best, num_hidden 128"] == pytest.approx([0.9, 0.8])
     (axes,) = plot.draw_accuracy_against_length(small).axes
     assert axes.lines[0].get_label() == "rnn, best"
+    newer = run(3, 0, 1.0, forget_bias=1.0)  # a flag that older runs lack
+    for both in ([*small, newer], [newer, *small]):
+        (axes,) = plot.draw_accuracy_against_length(both).axes
+        labels = {line.get_label() for line in axes.lines}
+        assert labels >= {"rnn, best, forget_bias None", "rnn, best, forget_bias 1.0"}
 
 
 def test_the_first_rows_of_a_record_are_reproduced(monkeypatch):

@@ -29,7 +29,14 @@ from part1_mlp.mlp_pytorch import MLP
 from part1_mlp.modules import NEG_SLOPE
 from tests.grader import write_whole
 from training import Interrupted, UsageError, optim
-from training.cli import ROOT, check_same_run, environment, run_training, train_in_process
+from training.cli import (
+    ROOT,
+    check_same_run,
+    environment,
+    run_cli,
+    run_training,
+    train_in_process,
+)
 from training.flags import folder as parse_folder
 from training.optim import make_optimizer
 from training.plotting import draw_curves, new_figure, save_figure, style
@@ -370,6 +377,12 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path):
     assert "Traceback" not in err
 
 
+def test_ctrl_c_outside_of_the_training_loop_exits_130():
+    with pytest.raises(SystemExit) as ended:
+        run_cli(lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
+    assert ended.value.code == 130
+
+
 def test_resuming_an_ended_run_repeats_its_summary(run_main, tmp_path):
     flags = (*SHORT, "--run_dir", tmp_path / "run")
     _, first, _ = run_main(train.main, "train.py", *flags)
@@ -378,16 +391,16 @@ def test_resuming_an_ended_run_repeats_its_summary(run_main, tmp_path):
     assert "ended already" in err
 
 
-def interrupted_at(finish: str, number: int, monkeypatch) -> None:
+def interrupted_at(name: str, number: int, monkeypatch) -> None:
     """Send the signal at the beginning of the first call of that method of Trainer."""
-    method, sent = getattr(Trainer, finish), []
+    method, sent = getattr(Trainer, name), []
 
     def interrupt(self, *args):
         if not sent:
             sent.append(os.kill(os.getpid(), number))
         return method(self, *args)
 
-    monkeypatch.setattr(Trainer, finish, interrupt)
+    monkeypatch.setattr(Trainer, name, interrupt)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -398,7 +411,11 @@ def test_a_signal_in_the_final_evaluation_ends_all_seeds(
     flags = (*SHORT, "--lr", rate, "--n_seeds", 2, "--run_dir", tmp_path)
     with monkeypatch.context() as patched:
         interrupted_at("_finish", number, patched)
-        assert run_main(train.main, "train.py", *flags)[0] == code
+        ended, out, err = run_main(train.main, "train.py", *flags)
+    assert ended == code
+    assert out.startswith("validation accuracy")
+    assert ("diverged" in err) == (rate != 0.1)
+    assert "interrupted before the next seed; resume with: python" in err
     (first,) = tmp_path.iterdir()
     assert read_run(first).result["stopped_by"] == ("max_epochs" if rate == 0.1 else "diverged")
     _, _, err = run_main(train.main, "train.py", *flags, "--resume")
@@ -411,12 +428,24 @@ def test_what_is_overwritten_is_not_taken_for_new_after_an_interruption(
 ):
     flags = (*SHORT, "--n_seeds", 3, "--run_dir", tmp_path)
     run_main(train.main, "train.py", *flags)
+    for run in tmp_path.iterdir():
+        (run / "notes.txt").touch()  # that are not the run's
     with monkeypatch.context() as patched:
         interrupted_at("_record_evaluation", signal.SIGINT, patched)
         code = run_main(train.main, "train.py", *flags, "--lr", 0.05, "--overwrite")[0]
     assert code == 130
     assert run_main(train.main, "train.py", *flags, "--lr", 0.05, "--resume")[0] == 0
     assert {read_run(run).config["learning_rate"] for run in tmp_path.iterdir()} == {0.05}
+    assert len(list(tmp_path.glob("*/notes.txt"))) == 3
+
+
+def test_an_interruption_after_the_last_evaluation_changes_nothing_of_a_single_run(
+    run_main, tmp_path, monkeypatch
+):
+    interrupted_at("_finish", signal.SIGINT, monkeypatch)
+    code, out, err = run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path)
+    assert (code, err) == (130, "")
+    assert out.startswith("validation accuracy")
 
 
 def test_a_run_that_diverged_is_no_success_when_it_is_resumed(run_main, tmp_path):

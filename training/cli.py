@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -75,9 +75,11 @@ def run_training(
     if args.n_seeds > 1 and not args.dry_run:  # the last seed, too, before the first is trained
         for path, one in folders.items():
             group.on_main(partial(_check, one, script, path))
-    paths, endings = list(folders), []
-    for i, (path, one) in enumerate(folders.items(), start=1):
-        endings.append(_train_run(one, script, path, build, group, later=paths[i:]))
+    endings = []
+    while folders:
+        path = next(iter(folders))
+        one = folders.pop(path)
+        endings.append(_train_run(one, script, path, build, group, later=folders))
     return EXIT_FAILED if "diverged" in endings else 0
 
 
@@ -95,9 +97,9 @@ def _check(args: argparse.Namespace, script: str, path: Path) -> dict | None:
 
 def _train_run(
     args: argparse.Namespace, script: str, path: Path, build: Callable, group: ProcessGroup,
-    later: Sequence[Path],
+    later: Mapping[Path, argparse.Namespace],
 ) -> str:  # fmt: skip
-    """Train or resume one run, after which those in `later` folders follow.
+    """Train or resume one run, after which the `later` ones follow, in these folders.
 
     Nothing is written before all that can be wrong has been looked at.
 
@@ -120,11 +122,15 @@ def _train_run(
 
     def start() -> None:
         run_folder.open(resume=args.resume, overwrite=args.overwrite)
-        for other in later if args.overwrite else ():  # so that none is taken for a new one
-            RunFolder(other).clear()
         now = environment(args)
         warn_of_changes((earlier or {}).get("environment") or {}, now)
         run_folder.write_config(_config(args, script) | {"environment": now})
+        for other, flags in later.items() if args.overwrite else ():
+            if other.is_dir():  # so that the run there is not taken for a new one
+                replaced = RunFolder(other)
+                replaced.open(resume=False, overwrite=True)
+                replaced.write_config(_config(flags, script) | {"environment": now})
+                replaced.close()
         (path / RESULT).unlink(missing_ok=True)  # of the shorter run, which goes on
 
     earlier = group.on_main(partial(_check, args, script, path))
@@ -141,8 +147,13 @@ def _train_run(
             result = _fit(trainer)
     except Interrupted as interrupt:
         if group.is_main:
-            command = _resume_command(group)
-            print(f"interrupted at step {trainer.step}; resume with: {command}", file=sys.stderr)
+            if interrupt.__cause__:  # the run had diverged
+                print(interrupt.__cause__, file=sys.stderr)
+            if trainer.result:
+                print(_summary(trainer.result, path, test=args.test))
+            if later or not trainer.result:
+                at = "before the next seed" if trainer.result else f"at step {trainer.step}"
+                print(f"interrupted {at}; resume with: {_resume_command(group)}", file=sys.stderr)
         sys.exit(interrupt.exit_code)
     except OSError as error:
         raise OSError(

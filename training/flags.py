@@ -312,7 +312,8 @@ def add_run_flags(add: Callable[..., None]) -> None:
         help="folder of the run (default: named after the flags, under runs/)")
     add("--resume", action="store_true",
         help="continue from the last checkpoint in the run's folder, if there is one")
-    add("--overwrite", action="store_true", help="replace the run in the run's folder")
+    add("--overwrite", action="store_true", help="replace the run in the run's folder; with "
+        "--n_seeds all of them, before the first is trained")
     add("--checkpoint_seconds", type=number(float, 0), default=60.0, metavar="X",
         help="seconds between checkpoints")
     add("--dry_run", action="store_true", help="one batch of everything, write nothing, then exit")

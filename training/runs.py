@@ -115,13 +115,6 @@ class RunFolder:
                 raise
             raise UsageError(f"--run_dir: {path} cannot be written ({error})") from error
 
-    def clear(self) -> None:
-        """Remove the run in the folder, if there is one; a UsageError as of `check`."""
-        if self.path.is_dir():
-            self.open(resume=False, overwrite=True)
-            (self.path / CONFIG).unlink(missing_ok=True)
-            self.close()
-
     def _check_contents(self, *, resume: bool, overwrite: bool) -> None:
         if all(file.name.endswith(TEMPORARY) for file in self.path.iterdir()):
             return

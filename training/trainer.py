@@ -157,7 +157,7 @@ class Trainer:
                 diverged = error
             self._finish("diverged" if diverged else self._reason_to_stop())
             if self.group.any(signals):
-                raise Interrupted(signals[-1] if signals else signal.SIGTERM)
+                raise Interrupted(signals[-1] if signals else signal.SIGTERM) from diverged
         if diverged:
             raise diverged
         return self.result

@@ -26,7 +26,7 @@ from training.runs import RunRecord, read_run, write_atomically
 
 OWN = {"seed", "n_seeds", "run_dir", "resume", "overwrite", "dry_run"}  # flags that it sets itself
 ALIASES = {"lr": "learning_rate", "epochs": "max_epochs"}
-LONGEST_NAME = 200  # of a run's folder, in characters
+LONGEST_NAME = 200  # characters of a folder's name that are kept before its hash
 Trial = tuple[tuple[str, ...], list[RunRecord]]  # values of the flags; the runs, one a seed
 
 
