@@ -8,7 +8,7 @@ from data import CLASS_NAMES
 from figures.effects import Effect, holm, listed, paired
 from figures.experiments import ORIGINAL_MLP, REMOVED, Group, seeds_of
 from figures.measurements import read_measure
-from part2_cnn.plot import draw_confusion
+from part2_cnn.plot import confident_mistakes, draw_confusion
 from training.plotting import (
     COLOURS,
     DOTTED,
@@ -213,8 +213,7 @@ def mistakes_text(groups: Sequence[Group]) -> str:
     pairs, counts = np.unique(confused, axis=0, return_counts=True)
     a, b = (CLASS_NAMES[i] for i in pairs[counts.argmax()])
     first = found[0]
-    missed = np.flatnonzero(first["label"] != first["predicted"])
-    missed = missed[np.argsort(-first["confidence"][missed], kind="stable")]
+    missed = confident_mistakes(first["label"], first["predicted"], first["confidence"])
     lowest = first["confidence"][missed[:N_MISTAKES]].min()
     as_confident = int((first["confidence"][missed] >= lowest).sum())
     missed = missed[:N_MISTAKES]

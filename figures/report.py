@@ -227,12 +227,13 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
     effects["stopped"] = (stopped_effect(records),)
     for claim in claims:
         found[f"{claim.number}.verdict"] = claim.verdict
-    for key, i, effect in ((k, i, e) for k, es in effects.items() for i, e in enumerate(es, 1)):
-        values = (*effect.values, effect.difference, effect.low, effect.high)
-        for part, value in zip(EFFECT_PARTS, values, strict=True):
-            found[f"{key}.{i}.{part}"] = f"{value:.{effect.decimals}f}"
-        found[f"{key}.{i}.p"] = f"{effect.p:.2g}"
-        found[f"{key}.{i}.what"] = f"{effect.what}: {', '.join(effect.names)}"
+    for key, those in effects.items():
+        for i, effect in enumerate(those, 1):
+            values = (*effect.values, effect.difference, effect.low, effect.high)
+            for part, value in zip(EFFECT_PARTS, values, strict=True):
+                found[f"{key}.{i}.{part}"] = f"{value:.{effect.decimals}f}"
+            found[f"{key}.{i}.p"] = f"{effect.p:.2g}"
+            found[f"{key}.{i}.what"] = f"{effect.what}: {', '.join(effect.names)}"
     return found
 
 

@@ -48,6 +48,14 @@ def draw_confusion(axes: Axes, labels: np.ndarray, predicted: np.ndarray) -> Non
     )
 
 
+def confident_mistakes(
+    labels: np.ndarray, predicted: np.ndarray, confidence: np.ndarray
+) -> np.ndarray:
+    """The indices of the answers that are wrong, the most confident one first; all (N,)."""
+    wrong = np.flatnonzero(labels != predicted)
+    return wrong[np.argsort(-confidence[wrong], kind="stable")]
+
+
 def draw_mistakes(dataset: Dataset, probabilities: np.ndarray) -> Figure:
     """The most confident mistakes on test images, by decreasing confidence.
 
@@ -55,8 +63,7 @@ def draw_mistakes(dataset: Dataset, probabilities: np.ndarray) -> Figure:
         probabilities: of the test images, (N, n_classes). The largest is the confidence.
     """
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    wrong = np.flatnonzero(predicted != dataset.y_test)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    wrong = confident_mistakes(dataset.y_test, predicted, confidence)
     figure, panels = new_figure(MISTAKE_ROWS, MISTAKE_COLUMNS, panel=(1.3, 1.5))
     for axes in panels.flat:
         axes.set_axis_off()

@@ -35,6 +35,7 @@ from figures.toy import toy_sets
 from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP as TorchMLP
 from part3_rnn.train import VANILLA_ONLY
+from tests.figure_text import legend_of
 from training import UsageError
 from training.cli import RESUMABLE_FLAGS, ROOT
 from training.flags import read_own_run
@@ -567,8 +568,7 @@ def test_plot_draws_curves_and_the_boundary_of_the_best_net(model, run_main, tmp
     widths = {round(each.get_position().width, 6) for each in four}
     assert len(widths) == 1, "the colour bar takes its space from all panels"
     axes = four[0]
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    for name, points in zip(legend, axes.collections[-2:], strict=True):
+    for name, points in zip(legend_of(axes), axes.collections[-2:], strict=True):
         of_class = dataset.y_test == dataset.class_names.index(name)
         np.testing.assert_array_equal(points.get_offsets(), dataset.x_test[of_class])
     for limits, values in zip((axes.get_xlim(), axes.get_ylim()), dataset.x_test.T, strict=True):

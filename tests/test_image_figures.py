@@ -19,6 +19,7 @@ from figures.measurements import COLUMNS, DIRECTIONS, FILLS, SHIFTS
 from figures.report import layers_text
 from part1_mlp import train as mlp_train
 from part2_cnn import train as cnn_train
+from tests.figure_text import legend_of
 from training.plotting import Axes, Figure, style
 from training.runs import RunRecord
 
@@ -625,11 +626,6 @@ def test_figures_are_drawn_from_two_seeds_and_from_one_short_run_each(name, tmp_
 def three_seeds(name: str, folder: Path) -> tuple[list[Group], Figure]:
     groups = made_up_groups(figures()[name], 3, folder)
     return groups, draw(name, groups)
-
-
-def legend_of(holder: Axes | Figure) -> list[str]:
-    legend = holder.legends[0] if isinstance(holder, Figure) else holder.get_legend()
-    return [text.get_text() for text in legend.get_texts()]
 
 
 def check_curves(axes: Axes, quantity: str, group: Group, more: int = 0) -> None:

@@ -24,7 +24,8 @@ from figures.experiments import (
 )
 from figures.report import claim_text
 from part1_mlp import train
-from training.plotting import Axes, Figure, style
+from tests.figure_text import legend_of
+from training.plotting import Figure, style
 from training.runs import RunRecord, read_run
 
 SHARES = (0.85, 0.90, 0.95, 0.99)
@@ -307,11 +308,6 @@ def drawn(draw, groups) -> Figure:
     return figure
 
 
-def legend(holder: Axes | Figure) -> list[str]:
-    legend = holder.legends[0] if isinstance(holder, Figure) else holder.get_legend()
-    return [text.get_text() for text in legend.get_texts()]
-
-
 def test_figure_1_shows_every_training_point_of_the_first_seed():
     for axes, name in zip(drawn(toy.toy_sets, []).axes, ("circles", "moons"), strict=True):
         points = np.concatenate([scatter.get_offsets() for scatter in axes.collections])
@@ -319,7 +315,7 @@ def test_figure_1_shows_every_training_point_of_the_first_seed():
         assert len(points) == 3000
         np.testing.assert_array_equal(np.sort(points, 0), np.sort(expected, 0))
         assert "3,000 points" in axes.get_title()
-        assert legend(axes) == list(load_dataset(name).class_names)
+        assert legend_of(axes) == list(load_dataset(name).class_names)
     assert "0.9936 on circles and 0.9710 on moons" in toy.toy_sets_discussion([])
 
 
@@ -333,7 +329,9 @@ def test_figures_2_and_3_show_both_nets_in_each_panel():
     figure = drawn(toy.toy_curves, toy_pair())
     for i, axes in enumerate(figure.axes):
         own, other = ("NumPy", "PyTorch")[:: 1 if i % 2 == 0 else -1]
-        assert sorted(legend(axes)) == sorted([f"{own}, train", f"{own}, test", f"{other}, test"])
+        assert sorted(legend_of(axes)) == sorted(
+            [f"{own}, train", f"{own}, test", f"{other}, test"]
+        )
         assert axes.get_xscale() == "log"
         lines = [line for line in axes.get_lines() if len(line.get_xdata()) == len(STEPS) - 1]
         assert len({line.get_linestyle() for line in lines}) == 3
@@ -367,7 +365,7 @@ def test_the_figure_of_c1_has_a_mark_for_each_seed_and_mean():
         (low, _), (high, _) = bars.get_segments()[0]
         # Student's t at 0.975 with 5 degrees of freedom is 2.571.
         assert (high - low) / 2 == pytest.approx(2.571 * SEEDS.std(ddof=1) / 6**0.5, rel=1e-3)
-    assert legend(figure) == ["NumPy", "PyTorch", "PyTorch, NumPy's weights"]
+    assert legend_of(figure) == ["NumPy", "PyTorch", "PyTorch, NumPy's weights"]
 
 
 def test_the_figure_of_c2_has_a_line_for_each_set():
@@ -377,7 +375,7 @@ def test_the_figure_of_c2_has_a_line_for_each_set():
     for axes, nets in zip(
         drawn(toy.difficulty, groups).axes, (groups[:3], groups[3:]), strict=True
     ):
-        assert legend(axes) == ["moons", "circles, factor 0.5", "circles, factor 0.8"]
+        assert legend_of(axes) == ["moons", "circles, factor 0.5", "circles, factor 0.8"]
         lines = [line for line in axes.get_lines() if len(line.get_xdata()) == len(STEPS) - 1]
         assert len({line.get_linestyle() for line in lines}) == 3
         for line, net in zip(lines, nets, strict=True):
@@ -406,7 +404,7 @@ def test_boundaries_are_drawn_after_the_same_epochs(descents):
         accuracy = net.runs[0].history["val_accuracy"][steps]
         assert f"10 epochs:\n{steps} steps, accuracy {accuracy:.3f}" in title
     assert figure.axes[1].get_title() == "NumPy MLP on moons, 1 seed"
-    assert legend(figure) == ["single sample", "mini-batch of 32", "full batch"]
+    assert legend_of(figure) == ["single sample", "mini-batch of 32", "full batch"]
     for axes, x in zip(figure.axes, ("epoch", "step", "epoch"), strict=False):
         for line, net in zip(axes.get_lines(), descents, strict=False):
             np.testing.assert_array_equal(line.get_xdata(), net.runs[0].history[x][1:])

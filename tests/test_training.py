@@ -27,6 +27,7 @@ from data.batches import ArrayBatches
 from part1_mlp import plot, train
 from part1_mlp.mlp_pytorch import MLP
 from part1_mlp.modules import NEG_SLOPE
+from tests.figure_text import legend_of
 from tests.grader import write_whole
 from training import Interrupted, UsageError, optim
 from training.cli import (
@@ -942,23 +943,23 @@ def test_curves_of_runs_show_their_histories_and_mark_the_kept_weights(run_main,
         assert len({line.get_color() for line in axes.lines}) == 2
         assert axes.get_ylabel() == quantity
     assert loss.get_ylim()[0] == 0
-    names = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    names = legend_of(accuracy)
     assert names == ["slow train", "slow test", "fast train", "fast test"]
     run_main(train.main, "train.py", *SHORT, "--seed", 4, "--run_dir", tmp_path / "other")
     with style():
         _, accuracy = draw_curves([runs[0], read_run(tmp_path / "other")]).axes
-    names = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    names = legend_of(accuracy)
     assert names == ["seed 3 train", "seed 3 test", "seed 4 train", "seed 4 test"]
     same = [dataclasses.replace(runs[0], path=tmp_path / where / "run") for where in "ab"]
     with style():
         _, accuracy = draw_curves(same).axes
-    labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    labels = legend_of(accuracy)
     assert labels[::2] == [f"{run.path} train" for run in same]
     odd = [dataclasses.replace(run, path=Path(name)) for name in ("_a", "b_{$") for run in runs[:1]]
     with style():
         figure = draw_curves(odd)
         save_figure(figure, tmp_path / "odd")
-    names = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    names = legend_of(figure.axes[1])
     assert names == [" _a train", " _a test", r"b_{\$ train", r"b_{\$ test"]
 
 

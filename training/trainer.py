@@ -10,7 +10,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -152,12 +152,12 @@ class Trainer:
                             self._save()
                             next_save = time.perf_counter() + self.args.checkpoint_seconds
                             if self.group.any(signals):
-                                raise Interrupted(signals[-1] if signals else signal.SIGTERM)
+                                raise interruption(signals)
             except DivergedError as error:
                 diverged = error
             self._finish("diverged" if diverged else self._reason_to_stop())
             if self.group.any(signals):
-                raise Interrupted(signals[-1] if signals else signal.SIGTERM) from diverged
+                raise interruption(signals) from diverged
         if diverged:
             raise diverged
         return self.result
@@ -276,6 +276,11 @@ class Trainer:
         }
         if self.group.is_main:
             self.folder.write_result(self.result)
+
+
+def interruption(signals: Sequence[int]) -> Interrupted:
+    """That of the last signal; of SIGTERM where only another process got one."""
+    return Interrupted(signals[-1] if signals else signal.SIGTERM)
 
 
 def training_length(args: argparse.Namespace, batches: Batches) -> tuple[str, int]:
