@@ -81,8 +81,10 @@ class Linear:
 
     def accumulate(self, dout: np.ndarray) -> None:
         """Set `grads` alone: all that a net needs of its first layer."""
-        self._x.T.dot(dout, out=self.grads["weight"])
-        ones(len(dout), dout.dtype).dot(dout, out=self.grads["bias"])
+        dtype = self.grads["weight"].dtype
+        x, dout = self._x.astype(dtype, copy=False), dout.astype(dtype, copy=False)
+        x.T.dot(dout, out=self.grads["weight"])
+        ones(len(dout), dtype).dot(dout, out=self.grads["bias"])
 
 
 class ReLU:
@@ -166,7 +168,7 @@ class CrossEntropy:
     def backward(self, probabilities: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
         """dL/dp = -one_hot / (N p), of shape (N, C)."""
         p = self._checked(probabilities, one_hot)
-        return -one_hot / (len(p) * p)
+        return -(one_hot / (len(p) * p))  # targets may be unsigned, or bool
 
     @staticmethod
     def _checked(probabilities: np.ndarray, one_hot: np.ndarray) -> np.ndarray:

@@ -116,7 +116,7 @@ def grade(
     seed: int | None = None,
     done: Callable[[Mark], None] = lambda mark: None,
 ) -> list[Mark]:
-    """Run graded tests on a submission, a copy of which is worked on.
+    """Run graded tests on a submission, each on a copy of it.
 
     Args:
         submission: a folder that holds the parts.
@@ -135,8 +135,6 @@ def grade(
     seed = secrets.randbits(32) if seed is None else seed
     with contextlib.ExitStack() as stack:
         sandbox = sandbox or stack.enter_context(Sandbox())
-        copy = Path(stack.enter_context(Folder()))
-        copy_submission(submission, copy)
         intact = Intact(GRADER_FILES)
         supervisors: SimpleQueue[Supervisor] = SimpleQueue()
         for _ in range(jobs):
@@ -145,7 +143,9 @@ def grade(
         def one(test: GradedTest) -> Mark:
             supervisor = supervisors.get()
             try:
-                mark = _mark(test, Submission(supervisor, copy, test.seconds), seed)
+                with Folder() as copy:  # of its own: what a test writes disturbs no other
+                    copy_submission(submission, Path(copy))
+                    mark = _mark(test, Submission(supervisor, Path(copy), test.seconds), seed)
             finally:
                 supervisors.put(supervisor)
             if supervisor.user is None and (changed := intact.restore()):
@@ -287,7 +287,9 @@ def _readable(text: str) -> str:
 
 
 def main(submission: Path, file: Path | None = None, jobs: int | None = None) -> int:
-    """Grade, print the points, and write the file; returns the exit code: 1 if points are lost.
+    """Grade, print the points, and write the file; returns the exit code.
+
+    It is 1 if points are lost, 2 if the file cannot be written.
 
     The file is there from the start and written anew with each mark: whoever stops the grader
     finds the points won until then.
@@ -307,7 +309,11 @@ def main(submission: Path, file: Path | None = None, jobs: int | None = None) ->
         marks[mark.test] = mark
         keep()
 
-    keep()
+    try:
+        keep()
+    except OSError as error:
+        print(f"--gradescope: {file} cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
     try:
         grade(submission, tests, jobs=jobs, seed=seed, done=note)
     except KeyboardInterrupt:
@@ -333,7 +339,7 @@ def write_whole(file: Path, text: str) -> None:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command's arguments, checked; ends with exit code 2 and one line if they are wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.grader", description=__doc__.split("\n")[0]
+        prog="python -m tests.grader", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("submission", help="the folder to grade")
     parser.add_argument(
@@ -345,7 +351,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if not args.submission.strip():
             raise NotASubmission("the name of the folder is empty")
         args.submission = find_submission(Path(os.path.expanduser(args.submission)))
-    except NotASubmission as error:
+    except (NotASubmission, OSError) as error:
         parser.exit(2, f"--submission: {error}\n")
     if args.gradescope is not None:
         if not args.gradescope.strip():

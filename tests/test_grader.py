@@ -246,6 +246,7 @@ def test_a_clone_of_the_project_is_graded_by_this_project(tmp_path):
         ("--gradescope", "/no/such/x", "there is no folder /no/such"),
         ("--gradescope", "/", "is a folder"),
         ("--gradescope=", None, "is empty"),
+        ("--submission", 300 * "x", "too long"),
     ],
 )
 def test_options_that_are_refused(option, value, why, tmp_path):
@@ -255,6 +256,14 @@ def test_options_that_are_refused(option, value, why, tmp_path):
     assert done.stderr.startswith(option.partition("=")[0])
     assert why in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_written_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(grader, "grade", pytest.fail)
+    assert grader.main(ROOT, Path("/proc/results.json")) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("--gradescope: /proc/results.json cannot be written")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("seed", ["abc", "-1", "1.5"])
@@ -274,6 +283,15 @@ def test_the_submission_is_left_alone(sandbox, graded):
         chosen = dataclasses.replace(graded["test_part1::test_relu"], seconds=5)
         grade(submission, [chosen], sandbox=sandbox)
         assert {path: path.read_bytes() for path in submission.rglob("*.py")} == before
+
+
+def test_what_a_test_leaves_behind_disturbs_no_other(sandbox, graded):
+    with copied() as submission:
+        with open(submission / "part1_mlp" / "modules.py", "a") as module:
+            module.write("\nopen('trace.txt', 'x').close()\n")  # fails if it is there already
+        chosen = [graded[f"test_part1::{name}"] for name in ("test_relu", "test_linear_forward")]
+        marks = grade(submission, chosen, jobs=1, sandbox=sandbox)
+    assert [mark.why for mark in marks] == ["", ""]
 
 
 def test_jobs_follow_the_cores_that_may_be_used(monkeypatch, tmp_path):

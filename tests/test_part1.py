@@ -132,6 +132,28 @@ def test_cross_entropy_is_the_mean_and_finite_at_zero():
     assert np.isfinite(CrossEntropy().backward(impossible, one_hot)).all()
 
 
+@pytest.mark.parametrize("kind", [np.uint8, bool, np.float32])
+def test_targets_may_be_of_any_type(kind):
+    one_hot, p = np.eye(3)[[0, 2]], np.full((2, 3), 1 / 3)
+    gradient = CrossEntropy().backward(p, one_hot.astype(kind))
+    np.testing.assert_allclose(gradient, CrossEntropy().backward(p, one_hot))
+    assert gradient[0, 0] == pytest.approx(-1.5)
+
+
+@pytest.mark.parametrize("kinds", [(np.float32, np.float64), (np.float64, np.float32), (int, int)])
+def test_a_layer_takes_arrays_of_another_type_than_its_own(kinds, rng):
+    layer, twin = Linear(5, 3, rng=rng), Linear(5, 3)
+    twin.params = layer.params
+    x, dout = (rng.integers(-3, 4, shape) for shape in ((4, 5), (4, 3)))
+    layer.forward(x.astype(float))
+    layer.backward(dout.astype(float))
+    twin.forward(x.astype(kinds[0]))
+    twin.backward(dout.astype(kinds[1]))
+    for name, expected in layer.grads.items():
+        assert twin.grads[name].dtype == np.float64
+        np.testing.assert_allclose(twin.grads[name], expected)
+
+
 def test_integer_labels_are_refused():
     p = np.full((3, 3), 1 / 3)  # where N = C, labels (N,) would broadcast
     for use in (CrossEntropy().forward, CrossEntropy().backward):

@@ -65,6 +65,10 @@ def is_chosen_on_validation(run: TrainedRun) -> None:
         not np.array_equal(validation, test),
         "the validation loss is the test loss: the test set was used for validation",
     )
+    demand(
+        not np.array_equal(validation, run.history.get("train_loss")),
+        "the validation loss is the training loss: no samples were held out",
+    )
     best = int(np.nanargmin(validation))
     for name, value in (
         ("best_epoch", run.history["epoch"][best]),

@@ -197,6 +197,22 @@ def test_loader_keeps_the_splits_apart(submission):
         "x_train with another seed: expected other points, got the same",
     )
     equal((sets[0].n_inputs, sets[0].n_classes), (2, 2), "n_inputs and n_classes of moons")
+    for name in ("moons", "circles"):
+        labels_belong_to_their_points(submission, load(name, seed=0, n_samples=300, noise=0.05))
+
+
+def labels_belong_to_their_points(submission: Submission, dataset: Remote) -> None:
+    """Fails unless nearly every validation point has the label of the nearest training point."""
+    found = submission.do("arrays", dataset, ("x_train", "y_train", "x_val", "y_val"))
+    x, y, x_val, y_val = (numbers(array, name) for name, array in found.items())
+    equal((y.shape, y_val.shape), (x.shape[:1], x_val.shape[:1]), "shapes of y_train and y_val")
+    nearest = ((x_val[:, None] - x) ** 2).sum(axis=2).argmin(axis=1)
+    agree = float((y[nearest] == y_val).mean())
+    demand(
+        agree >= 0.9,
+        f"{agree:.0%} of the points of x_val have the label of the nearest point of x_train: "
+        "expected 90% or more (does each label belong to its point?)",
+    )
 
 
 @pytest.mark.points(2, seconds=12)

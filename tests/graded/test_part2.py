@@ -65,37 +65,48 @@ def test_other_channels_and_classes(submission, rng):
 
 @pytest.mark.points(3, seconds=8)
 def test_dropout(submission, rng):
-    """Half of the hidden linear units are dropped in training, none in evaluation."""
+    """Half of the hidden linear units are dropped in training, and nothing else; then none."""
     net = new_net(submission)
     named = submission.do("parameters", net)
-    linear = [pair for pair in weights_and_biases(named) if pair[0].ndim == 2]
+    pairs = weights_and_biases(named)
+    linear = [pair for pair in pairs if pair[0].ndim == 2]
     demand(len(linear) == 3, f"expected 3 linear layers, got {len(linear)}")
     first, second, last = sorted(linear, key=lambda pair: [-n for n in pair[0].shape[::-1]])
     demand(last[0].shape[0] == N_UNITS, f"expected 10 logits, got {last[0].shape[0]}")
 
+    convolutions = sorted((pair for pair in pairs if pair[0].ndim == 4), key=lambda p: p[0].shape)
+
     def logits(layer: tuple[np.ndarray, np.ndarray], *, training: bool) -> np.ndarray:
-        """Ten units of a hidden layer that are 1 for every image, as the last layer sees them."""
+        """Ten units of a layer that are 1 for every image, as the last layer sees them."""
         for _, array in named:
             array[...] = 0
         layer[1][:N_UNITS] = 1
-        if layer is first:
+        if layer is not second:
             second[0][:N_UNITS, :N_UNITS] = np.eye(N_UNITS)
+        if layer is not second and layer is not first:  # the first convolution
+            for weight, _ in convolutions[1:]:
+                weight[0, 0, 1, 1] = 1
+            first[0][:N_UNITS, :N_UNITS] = np.eye(N_UNITS)  # the first of the first filter's places
         last[0][:, :N_UNITS] = np.eye(N_UNITS)
         submission.do("set_parameters", net, [array for _, array in named])
         x = Tensor(images_of(rng, 128))
         return numbers(submission.do("predict", net, x, training=training), "the logits", (128, 10))
 
-    for layer, place, share, value in ((second, "second", 0.5, 2), (first, "first", 0.25, 4)):
+    for layer, place, share, value in (
+        (second, "second hidden linear layer", 0.5, 2),
+        (first, "first hidden linear layer", 0.25, 4),
+        (convolutions[0], "first convolution", 0.25, 4),
+    ):  # fmt: skip
         close(
             logits(layer, training=False), np.ones((128, 10)),
-            f"units of the {place} hidden linear layer that are 1, in evaluation mode", rtol=1e-4,
+            f"units of the {place} that are 1, in evaluation mode", rtol=1e-4,
         )  # fmt: skip
         got = logits(layer, training=True)
         kept = float((got != 0).mean())
         demand(
             abs(kept - share) < 5 * (share * (1 - share) / got.size) ** 0.5,
-            f"units of the {place} hidden linear layer that reach the logits in training mode: "
-            f"expected {share:g} of them, got {kept:.3g}",
+            f"units of the {place} that reach the logits in training mode: expected {share:g} of "
+            f"them, got {kept:.3g}",
         )
         close(got[got != 0], np.full((got != 0).sum(), value), "units that are kept", rtol=1e-4)
 

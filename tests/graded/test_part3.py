@@ -144,6 +144,13 @@ def judge_palindromes(submission: Submission, length: int) -> None:
             (abs(counts - 300) < 5 * (3000 * 0.1 * 0.9) ** 0.5).all(),
             f"digits at place {place}: expected each about 300 times, got {counts.tolist()}",
         )
+    n = 10 ** half.shape[1]
+    expected, found = n * (1 - (1 - 1 / n) ** len(half)), len(np.unique(half, axis=0))
+    demand(
+        found > 0.8 * expected,
+        f"expected digits that do not depend on one another: about {expected:.0f} different "
+        f"palindromes, got {found}",
+    )
     again, other = (numbers(draw(3000, length, seed)[0], "the digits") for seed in (5, 6))
     close(again, x, "the digits with the same seed", rtol=0, atol=0)
     demand(not np.array_equal(x, other), "another seed: expected other digits, got the same")
@@ -198,7 +205,7 @@ def test_training(submission):
 
 @pytest.mark.points(4, seconds=10)
 def test_clipping(submission):
-    """--max_norm M bounds the gradient's norm: a step of SGD is as long as rate times M."""
+    """--max_norm M shortens a gradient that is longer than M to M, and leaves others alone."""
     flags = ("--input_length", 5, "--train_steps", 20, "--eval_freq", 5, "--optimizer", "sgd",
              "--seed", 0)  # fmt: skip
 
@@ -208,7 +215,9 @@ def test_clipping(submission):
         )
         return column(run, "train_loss")
 
-    one, other, free = curve(100, 1e-3), curve(1000, 1e-4), curve(0.1, 1e3)
+    one, other, free, freer = (
+        curve(*flags) for flags in ((100, 1e-3), (1000, 1e-4), (0.1, 1e3), (0.1, 1e4))
+    )
     close(
         other, one, rtol=5e-3, atol=5e-4,
         what="train_loss with --learning_rate 1000 --max_norm 1e-4, which makes the same steps as "
@@ -222,6 +231,11 @@ def test_clipping(submission):
         not np.allclose(free[-1], one[-1], rtol=1e-3),
         "with a larger --max_norm the gradient is not clipped: expected another loss, got the same",
     )
+    close(
+        freer, free, rtol=5e-3, atol=5e-4,
+        what="train_loss with --max_norm 1e4, which clips no more than 1e3 (is a short gradient "
+        "lengthened?),",
+    )  # fmt: skip
 
 
 @pytest.mark.points(4, seconds=10)
