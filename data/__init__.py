@@ -11,6 +11,7 @@ class DataError(ValueError):
 
 
 SPLITS = ("train", "val", "test")
+LARGEST_SEED = 2**32 - 1  # that scikit-learn takes
 DATASETS = ("moons", "circles", "cifar10")
 CLASS_NAMES = (  # of CIFAR-10
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -96,6 +97,8 @@ def load_dataset(
     """
     if name not in DATASETS:
         raise DataError(f"--dataset: {name!r} is unknown; choose from {', '.join(DATASETS)}")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise DataError(f"--seed: {seed} is out of range, choose from 0 to {LARGEST_SEED}")
     if name == "cifar10":
         if noise is not None:
             raise DataError("--noise is for moons and circles; CIFAR-10 takes none")

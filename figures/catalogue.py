@@ -112,8 +112,8 @@ def figures() -> dict[str, ReportFigure]:
             "one of them removed. Circles are seeds; dotted: the mean with all of them.",
             images.optimisations, [mlp, *experiments.ABLATION], images.optimisations_text),
         "mlp_best": ReportFigure(
-            1, "MLPs on CIFAR-10: recipe original, recipe best, and recipe best with free hidden "
-            f"sizes. {LINES}, {CUT}.", images.best_curves, [mlp, mlp_best, mlp_wide],
+            1, "MLPs on CIFAR-10: recipe original, recipe best, and a wider net with settings of "
+            f"its own. {LINES}, {CUT}.", images.best_curves, [mlp, mlp_best, mlp_wide],
             images.best_gain),
         "5": ReportFigure(
             2, f"The CNN on CIFAR-10 with recipe original: {CURVES}",

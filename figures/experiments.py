@@ -51,7 +51,7 @@ class Experiment:
 
     @property
     def is_original(self) -> bool:
-        """Whether it trains a net of the original, and with its recipe."""
+        """Whether it trains a net of the original, not of recipe best or with other cells."""
         return "--recipe best" not in self.flags and "--cell" not in self.flags
 
     @property
@@ -298,13 +298,18 @@ class Group:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the runs were trained on a GPU."""
-        return self.config["environment"]["device"] not in ("cpu", "auto")
+        """Whether runs of it were trained on a GPU."""
+        return any(map(is_on_gpu, self.runs))
 
     @property
     def seconds(self) -> float:
         """What it took to train all seeds, one after another."""
         return sum(run.result["seconds"] for run in self.runs)
+
+
+def is_on_gpu(run: RunRecord) -> bool:
+    """Whether the run was trained on a GPU."""
+    return run.config["environment"]["device"] not in ("cpu", "auto")
 
 
 def seeds_of(group: Group) -> str:

@@ -180,8 +180,8 @@ def _correlation(groups: Sequence[Group]) -> str:
     correlation = stats.spearmanr(ratios, reached).statistic
     sign = "\N{MINUS SIGN}" * bool(correlation < 0)
     return (
-        f"Over the runs with {KINDS[groups.index(group)]} alone, whose accuracies differ most (by "
-        f"{np.ptp(reached):.2f}; in the other {len(others)} groups by "
+        f"Over the runs of one group, {KINDS[groups.index(group)]}, whose accuracies differ most "
+        f"(by {np.ptp(reached):.2f}; in the other {len(others)} groups by "
         f"{np.ptp(others[-1].accuracies):.2f} at most), the rank correlation of gradient after "
         f"training and accuracy is {sign}{abs(correlation):.2f}"
     )

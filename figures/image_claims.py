@@ -177,8 +177,9 @@ def cnn_smaller(records: Records) -> Claim:
         "share weights).",
         "Short runs of all nets with one optimiser, learning rate and batch size, set in advance: "
         f"{mlp.config['max_epochs']} epochs of AdamW with crops and flips, {seeds_of(mlp)} each; "
-        "dropout as in each net. MLPs of four sizes; the original's CNN; and its convolutions "
-        "alone, of three widths, with global average pooling and one linear layer.",
+        f"dropout {mlp.config['dropout']:g} in the MLPs, of four sizes; "
+        f"{records['cnn_short_augmented'].config['dropout']:g} in the original's CNN; none in its "
+        "convolutions alone, of three widths, with global average pooling and one linear layer.",
         effects, judged,
         f"{ends.get(judged, 'The runs do not decide.')} That sharing is the reason is not tested: "
         f"no net without it was trained. The MLP of {size(mlp)[0] / 1e6:.2f} M reaches "
@@ -247,7 +248,8 @@ def robust(records: Records) -> Claim:
     }
     short, shown = (records[f"mlp_pytorch_short_{kind}"] for kind in trained)
     if judged == CONDITIONAL and plain == {1}:
-        other = [effect.what for effect in effects[half:] if effect.sign != 1]
+        more = {0: "", -1: " (there the MLP keeps more)"}
+        other = [effect.what + more[effect.sign] for effect in effects[half:] if effect.sign != 1]
         ends[CONDITIONAL] = (
             "Where training showed no shifts, a shift leaves the CNN more of its accuracy and of "
             f"its predictions; where crops showed them, by {half - len(other)} of {half} measures. "

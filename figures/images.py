@@ -72,7 +72,7 @@ def image_curves(groups: Sequence[Group]) -> str:
             np.mean([h[f"{split}_accuracy"][at] for h, at in best]) for split in ("train", "test")
         )
         sentences.append(
-            f"{group.label[0].upper()}{group.label[1:]} ({seeds_of(group)}): trained for "
+            f"{group.label[0].upper()}{group.label[1:]}, means over {seeds_of(group)}: trained for "
             f"{group.epochs:.0f} epochs; with the weights that are kept the accuracy is {test:.4f} "
             f"on test images and {train:.4f} on training images, a gap of "
             f"{100 * (train - test):.1f} points."
@@ -222,10 +222,11 @@ def mistakes_text(groups: Sequence[Group]) -> str:
         for i, (label, predicted, _) in zip(missed, first[missed], strict=True)
     )
     easy, hard = accuracy.argmax(), accuracy.argmin()
+    share = 100 * counts.max() / len(wrong)
     return (
         f"Best is {CLASS_NAMES[easy]} ({accuracy[easy]:.3f}), worst {CLASS_NAMES[hard]} "
-        f"({accuracy[hard]:.3f}). {counts.max() / len(wrong):.0%} of all mistakes confuse {a} and "
-        f"{b}. Of seed {runs[0].config['seed']}, {as_confident} mistakes have a confidence of at "
-        f"least {lowest:.4f}, rounded; the first {len(missed)} of them, with the images' numbers "
+        f"({accuracy[hard]:.3f}). {share:.0f} % of all mistakes confuse {a} and {b}. Of "
+        f"seed {runs[0].config['seed']}, {as_confident} mistakes have a confidence of at least "
+        f"{lowest:.4f}, rounded; the first {len(missed)} of them, with the images' numbers "
         f"in the test set: {examples}. `part2_cnn/plot.py` draws those of a run of one's own."
     )

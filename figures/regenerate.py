@@ -123,10 +123,14 @@ def main() -> int:
     if args.update:
         if args.quick or args.out:
             raise UsageError("--update goes neither with --quick nor with --out")
+        if args.only and args.retrain is not None:  # pictures of the old runs would stay
+            raise UsageError("--update with --retrain draws every figure; leave out --only")
         written = pages.find_pages(ROOT, SECTIONS)  # before hours of training
     if args.quick:
         shown = {name: figure.shortened() for name, figure in shown.items()}
     names = args.only or list(shown)
+    if args.quick and args.retrain:
+        raise UsageError("--quick trains the figures that it draws; name them with --only")
     if args.quick or args.dry_run or args.retrain is not None:
         experiments = to_train(args.retrain or names, shown, records)
         if args.dry_run or not args.quick:  # of short runs there are no records
@@ -141,10 +145,8 @@ def main() -> int:
             print(f"{table}\n\n{time}" if args.dry_run else time, flush=True)
         if args.dry_run:
             return 0
-        trained = {each.group for each in experiments}
-        for each in (each for name in names for each in shown[name].experiments):
-            if each.group not in trained:
-                records.read(each)  # an error now, not after hours of training
+        for each in {each for name in names for each in shown[name].experiments} - {*experiments}:
+            records.read(each)  # an error now, not after hours of training
         new, work = base / "records", (base if args.quick else runs) / "retrain"
         options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
         retrain(experiments, work, new, records, **options)

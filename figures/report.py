@@ -14,11 +14,12 @@ from data.toy import DEFAULT_FACTOR, DEFAULT_NOISE, DEFAULT_SAMPLES
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
 from figures.effects import Claim, Effect, paired, wilson
-from figures.experiments import EXPERIMENTS, ORIGINAL_MLP, Group, Records, seeds_of
+from figures.experiments import EXPERIMENTS, ORIGINAL_MLP, Group, Records, is_on_gpu, seeds_of
 from figures.images import optimisation_effects
 from figures.measurements import cnn_costs, mlp_costs, total
 from figures.rnn import n_solved
 from training.cli import RESUMABLE_FLAGS, format_duration, markdown_table
+from training.runs import RunRecord
 
 Figures = Mapping[str, ReportFigure]
 TEMPLATE = Path(__file__).with_name("report.md.in")
@@ -162,8 +163,8 @@ def stopped_text(records: Records) -> str:
     return (
         f"Paired by seed, {stopped_effect(records)}. The two differ in the training images, in "
         f"what chooses the weights, and in length ({stopped.epochs:.0f} and {held_out.epochs:.0f} "
-        "epochs). Without early stopping, and with weights chosen by the validation loss, the "
-        f"first net reaches {whole.accuracies.mean():.4f} after {epochs} epochs."
+        "epochs on average). Without early stopping, and with weights chosen by the validation "
+        f"loss, the first net reaches {whole.accuracies.mean():.4f} within {epochs} epochs."
     )
 
 
@@ -280,7 +281,7 @@ def reproduction_table(figures: Figures, records: Records) -> str:
     rows = []
     for name, figure in figures.items():
         groups = figure.groups(records)
-        where = dict.fromkeys(trained_on(group) for group in groups)
+        where = dict.fromkeys(trained_on(run) for group in groups for run in group.runs)
         took = format_duration(sum(group.seconds for group in groups))
         command = f"python figures/regenerate.py --retrain {name}"
         caption = f"[{name}](figures/output/{stem(name)}.txt)"
@@ -288,10 +289,10 @@ def reproduction_table(figures: Figures, records: Records) -> str:
     return markdown_table(("figure", "command", "one run after another", "trained on"), rows)
 
 
-def trained_on(group: Group) -> str:
-    """The processor and the precision of a group's runs, as far as they recorded it."""
-    found = group.config["environment"]
-    if group.on_gpu:
+def trained_on(run: RunRecord) -> str:
+    """The processor and the precision of a run, as far as it recorded them."""
+    found = run.config["environment"]
+    if is_on_gpu(run):
         name = found.get("gpu") or found["device"]  # earlier versions did not record it
         return f"GPU ({name}), {found['precision'] or 'float32'}"
     cpu = found["cpu"] or found["machine"] or "a machine not recorded"

@@ -1,7 +1,6 @@
 """Train the runs behind the figures anew, and keep their records."""
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from figures.experiments import Experiment, Records
 from figures.measurements import MEASURES
 from training import UsageError
 from training.cli import ROOT, markdown_table, train_in_process
+from training.distributed import n_cores
 from training.runs import CONFIG, HISTORY, RESULT, read_run, write_atomically
 
 THIS_MACHINE = ("run_dir", "data_dir")  # flags that a record does not keep
@@ -85,7 +85,7 @@ def expected_times(
         A table of the runs with the seconds of each; the seconds of all; and how many were recorded
         on a GPU. Runs without a record, of which nothing is known, add nothing.
     """
-    rows, whole, cores, on_gpu = [], 0.0, os.cpu_count() or 1, 0
+    rows, whole, cores, on_gpu = [], 0.0, n_cores(), 0
     for experiment in dict.fromkeys(experiments):
         seconds, n = seconds_a_run(experiment, earlier), len(experiment.seeds)
         cell = f"{seconds:.0f}" if seconds else "unknown"

@@ -61,7 +61,7 @@ def five_digits(records: Records) -> Claim:
     return Claim(
         "C6", "With T = 5 the accuracy is close to perfect.",
         f"Recipe original, {seeds_of(group)}; every palindrome of six digits. A seed has solved "
-        f"it if at least {SOLVED:.0%} are right.",
+        f"it if at least {100 * SOLVED:.0f} % are right.",
         (paired(what, names, initial["wrong"], wrong, 1),), verdict,
         f"{found[verdict]}: {solved} of {len(wrong)} seeds solve it (their share is "
         f"{solved / len(wrong):.2f} [{low:.2f}, {high:.2f}]; {MOST:g} decides), and "

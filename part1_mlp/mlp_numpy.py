@@ -134,8 +134,8 @@ class SGD:
     ):
         self.linears, self.learning_rate = linears, learning_rate
         self.momentum, self.weight_decay = momentum, weight_decay
-        self.velocity: np.ndarray | None = None  # of all parameters; None before the first step
         self._pool()
+        self.velocity = np.zeros_like(self._values) if momentum else None  # of all parameters
 
     def step(self) -> None:
         """Update every parameter in place by its gradient."""
@@ -145,11 +145,8 @@ class SGD:
         if self.weight_decay:
             update = update + self.weight_decay * self._values
         if self.momentum:
-            if self.velocity is None:
-                self.velocity = update.copy()
-            else:
-                self.velocity *= self.momentum
-                self.velocity += update
+            self.velocity *= self.momentum
+            self.velocity += update
             update = self.velocity
         self._values -= np.multiply(update, self.learning_rate, out=self._scaled)
 
@@ -244,11 +241,16 @@ class NumpyModel:
         return all(np.isfinite(value).all() for value in self.net.state_dict().values())
 
     def state_dict(self) -> dict:
-        """Parameters and, once there is one, the velocity."""
+        """Parameters and, with momentum, the velocity."""
         velocity = self.optimizer.velocity
         return {"net": self.net.state_dict()} | ({} if velocity is None else {"velocity": velocity})
 
     def load_state_dict(self, state: dict) -> None:
-        """Return to such a state."""
+        """Return to such a state; a KeyError or ValueError if it is that of others."""
         self.net.load_state_dict(state["net"])
-        self.optimizer.velocity = state.get("velocity")
+        velocity = self.optimizer.velocity
+        if velocity is not None:
+            saved = state["velocity"]
+            if (saved.shape, saved.dtype) != (velocity.shape, velocity.dtype):
+                raise ValueError("the velocity is not that of these parameters")
+            self.optimizer.velocity = saved

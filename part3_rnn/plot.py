@@ -67,7 +67,7 @@ def gradient_norms(net: VanillaRNN, x: torch.Tensor, y: torch.Tensor) -> np.ndar
 def correlation_ratio(net: VanillaRNN, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
     """The share of each hidden state's variance that the first digit explains, from 0 to 1.
 
-    This is the correlation ratio eta squared (Fisher, 1925): the variance between the means of the
+    This is the correlation ratio eta squared (Pearson, 1905): the variance between the means of the
     groups with the same first digit, divided by the whole variance. Its expectation for groups
     drawn at random, (n_groups - 1) / (N - 1), is corrected for.
 

@@ -100,6 +100,9 @@ def test_a_toy_set_imports_neither_torch_nor_pillow():
     ("arguments", "words"),
     [
         ({"name": "spirals"}, "--dataset: 'spirals' is unknown; choose from moons, circles, cifar"),
+        ({"name": "moons", "seed": -1}, "--seed: -1 is out of range"),
+        ({"name": "circles", "seed": 2**32}, "--seed"),
+        ({"name": "cifar10", "seed": -1}, "--seed"),
         ({"name": "moons", "n_samples": 9}, "--n_samples"),
         ({"name": "moons", "noise": -0.1}, "--noise"),
         ({"name": "moons", "noise": float("nan")}, "--noise"),

@@ -306,7 +306,7 @@ class MadeUpRecords(dict):
 def test_expected_time_of_three_runs_of_100_seconds_on_two_cores(
     jobs, threads, expected, monkeypatch
 ):
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("figures.retrain.n_cores", lambda: 2)
     experiment, group = made_up(100, threads)
     unknown = dataclasses.replace(SHORT, group="unknown")
     records = MadeUpRecords({experiment: group})
@@ -538,7 +538,8 @@ def test_updating_a_section_touches_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     "flags",
     [("--only", "9"), ("--jobs", "0"), ("--format", "bmp"), ("--update", "--quick"),
-     ("--update", "--out", "x"), ("--dry_run", "--quick"), ("--out", ROOT / "README.md")],
+     ("--update", "--out", "x"), ("--dry_run", "--quick"), ("--out", ROOT / "README.md"),
+     ("--quick", "--retrain", "2"), ("--update", "--only", "3", "--retrain", "2")],
 )  # fmt: skip
 def test_bad_flags(flags, run_main):
     code, _, err = run_main(regenerate.main, "regenerate.py", *flags)

@@ -323,6 +323,8 @@ COMPARED = [
     for fill in ("black", "edge")
 ]
 OF_CROPS = "; ".join(COMPARED[4:])
+MLP_MORE = " (there the MLP keeps more)"
+FOR_THE_MLP = f"{MLP_MORE}; ".join(COMPARED[4:]) + MLP_MORE
 
 
 def for_c5(
@@ -369,12 +371,12 @@ def for_c5(
             CONDITIONAL,
             f"crops showed them, by 0 of 4 measures. Not by: {OF_CROPS}.",
         ),
-        ((1,) * 4 + (-1,) * 4, CONDITIONAL, f"by 0 of 4 measures. Not by: {OF_CROPS}."),
+        ((1,) * 4 + (-1,) * 4, CONDITIONAL, f"by 0 of 4 measures. Not by: {FOR_THE_MLP}."),
         (
             (1,) * 5 + (0, 1, -1),
             CONDITIONAL,
-            f"by 2 of 4 measures. Not by: {COMPARED[5]}; {COMPARED[7]}. The MLP's accuracy "
-            "without a shift is 0.500 with crops, 0.500 without augmentation.",
+            f"by 2 of 4 measures. Not by: {COMPARED[5]}; {COMPARED[7]}{MLP_MORE}. The MLP's "
+            "accuracy without a shift is 0.500 with crops, 0.500 without augmentation.",
         ),
         ((1, 1, -1, 1) + (1,) * 4, CONDITIONAL, "By some of these measures"),
         ((0,) * 4 + (1, 0, 0, -1), CONDITIONAL, "By some of these measures"),
@@ -535,11 +537,11 @@ def test_best_gain():
 def test_the_discussion_of_curves_takes_the_kept_weights():
     stopped = made_up_group("mlp_pytorch_cifar10_test_stopped", (0.5, 0.6), epochs=(40, 50))
     assert images.image_curves([made_up_group("cnn_original", [0.8], epochs=[9]), stopped]) == (
-        "Recipe original (1 seed): trained for 9 epochs; with the weights that are kept the "
-        "accuracy is 0.8000 on test images and 0.9000 on training images, a gap of 10.0 points. "
-        "Recipe original, stopped by the test loss (2 seeds): trained for 45 epochs; with the "
-        "weights that are kept the accuracy is 0.5500 on test images and 0.6500 on training "
-        "images, a gap of 10.0 points."
+        "Recipe original, means over 1 seed: trained for 9 epochs; with the weights that are kept "
+        "the accuracy is 0.8000 on test images and 0.9000 on training images, a gap of 10.0 "
+        "points. Recipe original, stopped by the test loss, means over 2 seeds: trained for 45 "
+        "epochs; with the weights that are kept the accuracy is 0.5500 on test images and 0.6500 "
+        "on training images, a gap of 10.0 points."
     )
 
 
@@ -569,12 +571,11 @@ def test_mistakes_in_words(tmp_path):
     text = images.mistakes_text([mistaken(tmp_path)])
     # Of 240 answers each: no mistake on ships, 5 on cats; of 18 mistakes 6 confuse cat and dog.
     assert text == (
-        "Best is ship (1.000), worst cat (0.979). 33% of all mistakes confuse cat and dog. Of seed "
-        "100, 8 mistakes have a confidence of at least 0.6000, rounded; the first 8 of them, with "
-        "the images' numbers in the test set: truck taken for automobile (69); cat taken for frog "
-        "(33); cat taken for "
-        "dog (1,103); frog taken for bird (76); cat taken for dog (13); dog taken for cat (25); "
-        "cat taken for frog (43); bird taken for deer (52). "
+        "Best is ship (1.000), worst cat (0.979). 33 % of all mistakes confuse cat and dog. Of "
+        "seed 100, 8 mistakes have a confidence of at least 0.6000, rounded; the first 8 of them, "
+        "with the images' numbers in the test set: truck taken for automobile (69); cat taken for "
+        "frog (33); cat taken for dog (1,103); frog taken for bird (76); cat taken for dog (13); "
+        "dog taken for cat (25); cat taken for frog (43); bird taken for deer (52). "
         "`part2_cnn/plot.py` draws those of a run of one's own."
     )
 

@@ -27,7 +27,7 @@ from tests.tiny_cifar10 import make_tiny_cifar10
 from training import cli, distributed, torch_model
 from training.optim import ADAMW_SHARE, make_optimizer, orthogonalised
 from training.plotting import new_figure, style
-from training.runs import load_best, load_checkpoint, read_run
+from training.runs import FIGURES, load_best, load_checkpoint, read_run
 from training.torch_model import TorchModel
 
 EXACT = ("--device", "cpu", "--precision", "float32")
@@ -594,6 +594,7 @@ def test_plot_draws_curves_confusion_matrix_mistakes_and_filters(
     names = {"curves", "confusion", "mistakes", "filters"}
     files = {f"{name}.{ending}" for name in names for ending in ("png", "pdf")}
     assert {file.name for file in out.iterdir()} == files
+    assert names <= {*FIGURES}  # which --overwrite removes
     assert {Path(line).name for line in stdout.splitlines()} == files
     curves = tmp_path / "no_weights"
     shutil.copytree(trained, curves, ignore=shutil.ignore_patterns("*.pt"))

@@ -19,7 +19,7 @@ from part3_rnn.model import GatedRNN, LastState, VanillaRNN, initial_net, net_fr
 from part3_rnn.plot import correlation_ratio, gradient_norms, trajectories
 from training.cli import ROOT
 from training.flags import OPTIMIZERS
-from training.runs import RunRecord, load_best, load_checkpoint, read_run
+from training.runs import FIGURES, RunRecord, load_best, load_checkpoint, read_run
 from training.torch_model import TorchModel
 
 EVALUATED = train.EVALUATED
@@ -541,6 +541,7 @@ def test_plot_draws_every_figure(run_main, tmp_path):
     names = ("curves", "lengths", "gradients", "trajectories")
     written = [tmp_path / "out" / f"{name}.{ending}" for name in names for ending in ("png", "pdf")]
     assert out.split() == [str(path) for path in written]
+    assert {*names} <= {*FIGURES}  # which --overwrite removes
     assert all(path.stat().st_size > 5000 for path in written)
 
 

@@ -16,7 +16,7 @@ from part2_cnn import predict, train
 from part2_cnn.model import CNN
 from part2_cnn.predict import open_picture, square_pixels, to_rgb
 from training.plotting import COLOURS, style
-from training.runs import RESULT, RESULT_KEYS, RunFolder
+from training.runs import FIGURES, RESULT, RESULT_KEYS, RunFolder
 
 COLOUR = (200, 100, 50)
 GREY = 124  # of that colour, by Pillow's luma
@@ -60,6 +60,7 @@ def test_predict_prints_and_draws_probabilities(run_main, net_run, tmp_path):
         assert percents == sorted(percents, reverse=True)
         assert sum(percents) == pytest.approx(100, abs=1)
     assert {file.name for file in out.iterdir()} == {"predictions.png", "predictions.pdf"}
+    assert "predictions" in FIGURES  # which --overwrite removes
 
 
 def test_figure_names_picture_class_and_probability():

@@ -12,7 +12,7 @@ from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import report
 from figures.catalogue import all_claims, figures
 from figures.effects import SUPPORTED, VERDICTS, Claim, Effect, wilson
-from figures.experiments import EXPERIMENTS, Group
+from figures.experiments import EXPERIMENTS
 from figures.measurements import cnn_costs, mlp_costs, total
 from figures.pages import readme_table, reference
 from part1_mlp.mlp_pytorch import MLP
@@ -77,7 +77,7 @@ def test_stopping_by_the_test_loss_is_compared_in_numbers(records):
     difference = (stopped - ours).mean()
     assert f"stopped by the test loss {stopped.mean():.4f}, by the validation loss " in text
     assert f"{ours.mean():.4f}: difference {difference:.4f} [" in text
-    assert text.endswith(f"the first net reaches {whole.mean():.4f} after 200 epochs.")
+    assert text.endswith(f"the first net reaches {whole.mean():.4f} within 200 epochs.")
     assert text in report.report(records, [], figures())
 
 
@@ -191,17 +191,16 @@ def test_where_runs_were_trained_is_told_as_far_as_it_is_known(records):
     environment = {"cpu": "AVX2", "machine": "x86_64", "threads": 2, "precision": "float32",
                    "device": "cpu", "cores": 4}  # fmt: skip
     known = RunRecord(Path(), {"environment": environment}, {}, {})
-    experiment = EXPERIMENTS["cnn_best"]
-    assert report.trained_on(Group(experiment, [known])) == "AVX2, 2 threads of 4 cores, float32"
+    assert report.trained_on(known) == "AVX2, 2 threads of 4 cores, float32"
     known.config["environment"] = environment | {"threads": 1}
-    assert report.trained_on(Group(experiment, [known])) == "AVX2, 1 thread of 4 cores, float32"
+    assert report.trained_on(known) == "AVX2, 1 thread of 4 cores, float32"
     on_gpu = RunRecord(Path(), {"environment": environment | {"device": "cuda"}}, {}, {})
-    assert report.trained_on(Group(experiment, [on_gpu])) == "GPU (cuda), float32"
+    assert report.trained_on(on_gpu) == "GPU (cuda), float32"
     on_gpu.config["environment"]["gpu"] = "Some GPU"
-    assert report.trained_on(Group(experiment, [on_gpu])) == "GPU (Some GPU), float32"
+    assert report.trained_on(on_gpu) == "GPU (Some GPU), float32"
     old = dict.fromkeys(environment) | {"device": "auto"}
     unknown = RunRecord(Path(), {"environment": old}, {}, {})
-    told = report.trained_on(Group(experiment, [unknown]))
+    told = report.trained_on(unknown)
     assert told == "a machine not recorded, precision not recorded"
 
 

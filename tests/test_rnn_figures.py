@@ -147,7 +147,7 @@ def test_five_digits(wrong, verdict, says, tmp_path):
     )
     (effect,) = claim.effects
     assert effect.values == (900, np.mean(wrong))
-    assert "at least 99% are right" in claim.design
+    assert "at least 99 % are right" in claim.design
 
 
 @pytest.mark.filterwarnings("ignore:Precision loss")  # SciPy's, where all seeds agree
@@ -371,7 +371,7 @@ def test_rank_correlation_is_within_the_group_whose_accuracies_differ_most(tmp_p
     # Of ten seeds the first five solve it.
     with_gradient, without = [2.0] * 5 + [1e-6] * 5, [1e-6] * 5 + [2.0] * 5
     what = (
-        "Over the runs with small inputs alone, whose accuracies differ most (by 0.60; in the "
+        "Over the runs of one group, small inputs, whose accuracies differ most (by 0.60; in the "
         "other 3 groups by 0.10 at most), the rank correlation of gradient after training and "
     )
     found = claim("a", (1e-6, with_gradient, 1e-6, without, 1e-9))

@@ -25,6 +25,7 @@ import torch
 
 from data.batches import ArrayBatches
 from part1_mlp import plot, train
+from part1_mlp.mlp_numpy import NumpyModel
 from part1_mlp.mlp_pytorch import MLP
 from part1_mlp.modules import NEG_SLOPE
 from tests.figure_text import legend_of
@@ -38,6 +39,7 @@ from training.cli import (
     run_training,
     train_in_process,
 )
+from training.distributed import n_cores
 from training.flags import folder as parse_folder
 from training.optim import make_optimizer
 from training.plotting import draw_curves, new_figure, save_figure, style
@@ -431,13 +433,14 @@ def test_what_is_overwritten_is_not_taken_for_new_after_an_interruption(
     run_main(train.main, "train.py", *flags)
     for run in tmp_path.iterdir():
         (run / "notes.txt").touch()  # that are not the run's
+        (run / "notes.pdf").touch()
     with monkeypatch.context() as patched:
         interrupted_at("_record_evaluation", signal.SIGINT, patched)
         code = run_main(train.main, "train.py", *flags, "--lr", 0.05, "--overwrite")[0]
     assert code == 130
     assert run_main(train.main, "train.py", *flags, "--lr", 0.05, "--resume")[0] == 0
     assert {read_run(run).config["learning_rate"] for run in tmp_path.iterdir()} == {0.05}
-    assert len(list(tmp_path.glob("*/notes.txt"))) == 3
+    assert len(list(tmp_path.glob("*/notes.*"))) == 6
 
 
 def test_an_interruption_after_the_last_evaluation_changes_nothing_of_a_single_run(
@@ -525,6 +528,53 @@ def test_a_run_that_has_ended_stays_as_it_is_when_fewer_steps_are_asked_for(run_
         code, _, err = run_main(train.main, "train.py", *flags, epochs, "--resume")
         assert (code, "ended already" in err) == (0, True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_is_cut_off_where_it_was_interrupted_is_evaluated_there(
+    run_main, tmp_path, monkeypatch
+):
+    flags = ("--n_samples", 300, "--eval_freq", 1000, "--run_dir", tmp_path, "--max_steps")
+    step, done = NumpyModel.train_step, []
+
+    def interrupted_step(self, *batch):
+        step(self, *batch)
+        done.append(batch)
+        if len(done) == 10:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NumpyModel, "train_step", interrupted_step)
+        assert run_main(train.main, "train.py", *flags, 1000)[0] == 130
+    assert run_main(train.main, "train.py", *flags, 10, "--resume")[0] == 0
+    run = read_run(tmp_path)
+    assert run.history["step"].tolist() == [0, 10]
+    assert (run.result["steps"], run.result["best_step"]) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ({"velocity": None}, "velocity missing"),
+        ({"velocity": np.zeros(3)}, "velocity of another size"),
+        ({"velocity": np.float64(0)}, "velocity that is one number"),
+        ({"velocity": np.array("text")}, "velocity in words"),
+        ({"weights": np.zeros(3)}, "best weights of another size"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_refused(broken, why, run_main, tmp_path):
+    flags = ("--n_samples", 300, "--momentum", 0.9, "--run_dir", tmp_path, "--max_epochs")
+    run_main(train.main, "train.py", *flags, 2)
+    path = tmp_path / "checkpoint.npz"
+    state = load_checkpoint(path)
+    if "velocity" in broken:
+        state["model"] |= broken
+        state["model"] = {k: v for k, v in state["model"].items() if v is not None}
+    else:
+        state["best"] = dict.fromkeys(state["best"], broken["weights"])
+    save_checkpoint(path, state)
+    code, _, err = run_main(train.main, "train.py", *flags, 3, "--resume")
+    assert (code, err.count("\n")) == (2, 1), why
+    assert "not a checkpoint of this run" in err
 
 
 def test_a_run_cannot_end_before_the_steps_that_it_has_done(run_main, tmp_path):
@@ -819,6 +869,12 @@ def test_memory_that_cannot_be_had_is_one_line(run_main, tmp_path):
 
     assert run_main(fail, "train.py")[::2] == (1, "train.py: error: out of memory (MemoryError)\n")
 
+    def fail_otherwise() -> int:
+        raise RuntimeError("some elements refer to a single memory location")
+
+    with pytest.raises(RuntimeError):  # a mistake in the code, whose traceback helps
+        run_main(fail_otherwise, "train.py")
+
 
 # --- Shells and notebooks -------------------------------------------------------------------------
 
@@ -889,7 +945,7 @@ def test_runs_side_by_side_share_the_cores(jobs, given, threads, monkeypatch, tm
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr("training.cli.subprocess.run", run)
-    monkeypatch.setattr("training.cli.os.cpu_count", lambda: 8)
+    monkeypatch.setattr("training.cli.n_cores", lambda: 8)
     monkeypatch.setattr(os, "environ", given)
     train_in_process(["train.py", "--seed", "3"], tmp_path, jobs=jobs, name="a run")
     assert called["env"].get("OMP_NUM_THREADS") == threads
@@ -904,6 +960,25 @@ def test_a_scheduler_that_sets_world_size_is_no_torchrun(tmp_path):
     done = run_python("part1_mlp/train.py", *flags, env=variables)
     assert done.returncode == 0
     assert "validation accuracy" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["part1_mlp/train.py", "part3_rnn/train.py"])
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_torchrun_is_refused_where_processes_cannot_share_the_training(script, rank, tmp_path):
+    variables = {"WORLD_SIZE": "2", "RANK": rank, "TORCHELASTIC_RUN_ID": "x"}
+    flags = (script, "--run_dir", str(tmp_path / "run"))
+    done = run_python(*flags, env=os.environ | variables)
+    assert done.returncode == 2
+    assert ("torchrun: several processes" in done.stderr) == (rank == "0")
+    assert not (tmp_path / "run").exists()
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5, 7}, raising=False)
+    assert n_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert n_cores() == 6
 
 
 def test_a_notebooks_backend_and_matplotlibrc_change_no_byte(run_main, tmp_path):

@@ -84,6 +84,8 @@ def test_a_run_that_diverges_comes_last_and_stops_no_other(run_main, tmp_path):
             ("part1_mlp/train.py", "--grid", "lr=1", "learning-rate=2"),
             "learning_rate is named twice",
         ),
+        (("part3_rnn/train.py", "--grid", "cell=rnn", "model_type=gru"), "cell is named twice"),
+        (("part1_mlp/train.py", "--grid", "lr=1", "--out", "~"), "is a folder, name a file"),
         (("part1_mlp/train.py", "--grid", "run-dir=x"), "is set by tune.py itself"),
         (
             ("part1_mlp/train.py", "--grid", "lr=1", "--", "--dry-run"),

@@ -16,17 +16,19 @@ from typing import NoReturn
 
 import numpy as np
 
-from data import DataError
+from data import LARGEST_SEED, DataError
 from data.batches import Batches
 from training import DivergedError, Interrupted, UsageError
 from training.distributed import (
     SINGLE_PROCESS,
     ProcessGroup,
     is_main_process,
+    n_cores,
     n_restarts,
     own_device,
+    started_by_torchrun,
 )
-from training.flags import LARGEST_SEED, one_line, plain
+from training.flags import one_line, plain
 from training.runs import IDENTIFYING_FLAGS, RESULT, RunFolder
 from training.trainer import LENGTH_FLAGS, Trainable, Trainer
 
@@ -59,6 +61,8 @@ def run_training(
         build: makes the model and its batches. It is called before the run's folder is made, so
             that whatever it finds wrong with the flags or the data leaves nothing behind.
     """
+    if group is SINGLE_PROCESS and started_by_torchrun():
+        raise UsageError("torchrun: several processes can share the training of part 2 alone")
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
     if n_restarts():  # torchrun repeats the command of a process that died
@@ -228,7 +232,6 @@ def warn_of_changes(earlier: dict, now: dict) -> None:
 def environment(args: argparse.Namespace) -> dict:
     """Versions and hardware that a run uses; PyTorch's only where it is loaded."""
     torch = sys.modules.get("torch")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     on_gpu = args.device.startswith("cuda")
     return {
         "python": platform.python_version(),
@@ -236,7 +239,7 @@ def environment(args: argparse.Namespace) -> dict:
         "torch": torch.__version__ if torch else None,
         "machine": platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability() if torch else None,
-        "cores": cores,
+        "cores": n_cores(),
         "threads": torch.get_num_threads() if torch else None,
         "device": args.device,
         "gpu": torch.cuda.get_device_name(own_device(args.device)) if on_gpu else None,
@@ -261,7 +264,9 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
     except OSError as error:
         message, code = str(error), EXIT_FAILED
     except (MemoryError, RuntimeError) as error:  # PyTorch's allocators raise RuntimeErrors
-        if isinstance(error, RuntimeError) and not re.search("memory|overflow", str(error)):
+        if isinstance(error, RuntimeError) and not re.search(
+            "(out of|allocate|enough) memory|overflow", str(error)
+        ):
             raise
         reason, *_ = str(error).splitlines() or [type(error).__name__]
         message, code = f"out of memory ({reason})", EXIT_FAILED
@@ -288,7 +293,7 @@ def train_in_process(
     command = [sys.executable, *command, "--quiet", "--resume", "--run_dir", str(folder)]
     environment = dict(os.environ)
     if jobs > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, n_cores() // jobs)))
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     failed = ended.returncode != 0
     if may_diverge and ended.returncode == EXIT_FAILED:

@@ -208,6 +208,13 @@ def has_bfloat16(device: str) -> bool:
     return False  # MPS computes in bfloat16, but no faster
 
 
+def n_cores() -> int:
+    """The cores that this process may use, where the system tells; otherwise all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, where the C library is GNU's.
 

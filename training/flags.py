@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from data import LARGEST_SEED
 from training import UsageError
 from training.runs import CONFIG, RunRecord, read_run
 from training.trainer import SCHEDULES
 
 LARGEST = 10**9  # whole number that a flag takes
-LARGEST_SEED = 2**32 - 1  # that scikit-learn takes
 LARGEST_REAL = 1e6
 MAX_COUNTS = 1000  # most numbers in a list
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")

@@ -37,6 +37,10 @@ VALIDATED = ("val_loss", "val_accuracy")  # which results of earlier versions la
 IDENTIFYING_FLAGS = ("model", "dataset", "recipe", "seed")  # named first where runs differ
 CONFIG, HISTORY, RESULT = "config.json", "history.csv", "result.json"
 CHECKPOINTS = ("checkpoint.npz", "checkpoint.pt")
+FIGURES = (  # that a part's plot.py or predict.py draws into a run's folder
+    "curves", "boundary", "confusion", "mistakes", "filters", "predictions", "lengths", "gradients",
+    "trajectories",
+)  # fmt: skip
 TEMPORARY = ".part"  # suffix of a file that is being written
 
 
@@ -105,7 +109,7 @@ class RunFolder:
             self._lock()
             self._check_contents(resume=resume, overwrite=overwrite)
             for file in path.iterdir():
-                figure = file.suffix in (".png", ".pdf", ".gif")
+                figure = file.stem in FIGURES and file.suffix in (".png", ".pdf", ".gif")
                 earlier = figure or file.name in (RESULT, HISTORY, *CHECKPOINTS)
                 if file.suffix == TEMPORARY or (overwrite and earlier):
                     file.unlink()

@@ -132,6 +132,8 @@ class Trainer:
                     self._check_weights()
                 else:
                     self._record_evaluation(bar)
+                if self.step == self.total_steps > self.history[-1]["step"]:
+                    self._record_evaluation(bar)  # a resumed run that was made shorter
                 next_evaluation = self._next_evaluation()
                 while not self._reason_to_stop():
                     for batch in self.batches.epoch(*self.batches.position(self.step)):
@@ -241,6 +243,7 @@ class Trainer:
         if state is None:
             return
         try:
+            self.model.load_weights(state["best"])  # an error now, not at the end
             self.model.load_state_dict(state["model"])
             self.best_weights = state["best"]
             progress = json.loads(state["progress"])

@@ -25,7 +25,7 @@ from training.flags import Parser, folder, number
 from training.runs import RunRecord, read_run, write_atomically
 
 OWN = {"seed", "n_seeds", "run_dir", "resume", "overwrite", "dry_run"}  # flags that it sets itself
-ALIASES = {"lr": "learning_rate", "epochs": "max_epochs"}
+ALIASES = {"lr": "learning_rate", "epochs": "max_epochs", "model_type": "cell"}
 LONGEST_NAME = 200  # characters of a folder's name that are kept before its hash
 Trial = tuple[tuple[str, ...], list[RunRecord]]  # values of the flags; the runs, one a seed
 
@@ -90,7 +90,7 @@ def build_parser() -> Parser:
     add("--jobs", type=number(int, 1, 1000), default=1, metavar="N", help="runs at once")
     add("--run_dir", type=folder, default=ROOT / "runs" / "tuning", metavar="DIR",
         help="folder of the runs (default: runs/tuning/)")
-    add("--out", type=Path, metavar="FILE", help="also write the table there, with the command")
+    add("--out", type=folder, metavar="FILE", help="also write the table there, with the command")
     return parser
 # fmt: on
 
