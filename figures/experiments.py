@@ -64,6 +64,7 @@ FRESH, TEN = (100, 101, 102), tuple(range(100, 110))  # with which nothing was c
 THIRTY = tuple(range(100, 130))
 # Of settings that were changed after runs on the first fresh seeds.
 SECOND, SECOND_FIVE = (200, 201, 202), tuple(range(200, 205))
+THIRD = {"mlp_pytorch_cifar10_best": (300, 301, 302)}  # and again, after runs on the second
 # Measures.
 SHIFTS, PREDICTIONS = ("shifts.csv",), ("predictions.csv",)
 MEMORY, PALINDROMES = ("memory.csv",), ("palindromes.csv",)
@@ -138,7 +139,8 @@ DESCENT = [
     )
 ]
 IMAGES = [
-    Experiment(group, script, flags, label, SECOND if "--recipe best" in flags else FRESH,
+    Experiment(group, script, flags, label,
+               THIRD.get(group, SECOND if "--recipe best" in flags else FRESH),
                QUICK_CNN if script == CNN else QUICK_MLP, more)
     for group, script, flags, label, more in (
         ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", SHIFTS + PREDICTIONS),

@@ -57,7 +57,7 @@ CIFAR10_BEST = CIFAR10_ORIGINAL | {
     "label_smoothing": 0.1,
     "batch_size": "1024",
     "precision": "auto",
-    "max_epochs": 250,
+    "max_epochs": 400,
     "eval_freq": 220,  # steps: five epochs
     "patience": 0,
     "whiten": "on",
