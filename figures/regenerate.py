@@ -145,8 +145,9 @@ def main() -> int:
             print(f"{table}\n\n{time}" if args.dry_run else time, flush=True)
         if args.dry_run:
             return 0
-        for each in {each for name in names for each in shown[name].experiments} - {*experiments}:
-            records.read(each)  # an error now, not after hours of training
+        for each in (each for name in names for each in shown[name].experiments):
+            if each not in experiments:
+                records.read(each)  # an error now, not after hours of training
         new, work = base / "records", (base if args.quick else runs) / "retrain"
         options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
         retrain(experiments, work, new, records, **options)

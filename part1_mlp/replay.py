@@ -65,7 +65,7 @@ def _arguments(run: RunRecord) -> argparse.Namespace:
         args = train.parse(named)
     changed = {"device": args.device, "quiet": True, "checkpoint_seconds": math.inf}
     vars(args).update(run.config | changed)  # a flag that is newer than the run has its default
-    if args.model == "pytorch":  # older runs recorded `auto`
+    if args.model == "pytorch" and args.precision == "auto":  # as older runs recorded it
         args.precision = choose_precision(args.precision, args.device)
     return args
 

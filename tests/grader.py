@@ -146,6 +146,8 @@ def grade(
                 with Folder() as copy:  # of its own: what a test writes disturbs no other
                     copy_submission(submission, Path(copy))
                     mark = _mark(test, Submission(supervisor, Path(copy), test.seconds), seed)
+            except OSError as error:  # of the copy: a full disk, say
+                mark = Mark(test, f"the grader could not copy the submission ({error.strerror})")
             finally:
                 supervisors.put(supervisor)
             if supervisor.user is None and (changed := intact.restore()):
@@ -357,9 +359,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if not args.gradescope.strip():
             parser.exit(2, "--gradescope: the name of the file is empty\n")
         args.gradescope = Path(os.path.expanduser(args.gradescope)).absolute()
-        if args.gradescope.is_dir():
+        if os.path.isdir(args.gradescope):  # Path's fails for a name that is too long
             parser.exit(2, f"--gradescope: {args.gradescope} is a folder, name a file\n")
-        if not args.gradescope.parent.is_dir():
+        if not os.path.isdir(args.gradescope.parent):
             parser.exit(2, f"--gradescope: there is no folder {args.gradescope.parent}\n")
     if not re.fullmatch(r"\d*", os.environ.get("GRADER_SEED", "")):
         parser.exit(2, "GRADER_SEED: give a whole number, 0 or more\n")

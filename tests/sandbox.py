@@ -66,7 +66,7 @@ def find_submission(folder: Path) -> Path:
     Raises:
         NotASubmission: if it is none, or if several could be meant.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path's fails for a name that is too long
         raise NotASubmission(f"{folder} is no folder")
     level = [folder.resolve()]
     for _ in range(3):

@@ -246,7 +246,7 @@ def test_a_clone_of_the_project_is_graded_by_this_project(tmp_path):
         ("--gradescope", "/no/such/x", "there is no folder /no/such"),
         ("--gradescope", "/", "is a folder"),
         ("--gradescope=", None, "is empty"),
-        ("--submission", 300 * "x", "too long"),
+        ("--submission", 300 * "x", "is no folder"),
     ],
 )
 def test_options_that_are_refused(option, value, why, tmp_path):

@@ -282,7 +282,7 @@ class Trainer:
 
 
 def interruption(signals: Sequence[int]) -> Interrupted:
-    """That of the last signal; of SIGTERM where only another process got one."""
+    """The exception for the last signal; for SIGTERM where only another process got one."""
     return Interrupted(signals[-1] if signals else signal.SIGTERM)
 
 

@@ -198,7 +198,7 @@ def test_loader_keeps_the_splits_apart(submission):
     )
     equal((sets[0].n_inputs, sets[0].n_classes), (2, 2), "n_inputs and n_classes of moons")
     for name in ("moons", "circles"):
-        labels_belong_to_their_points(submission, load(name, seed=0, n_samples=300, noise=0.05))
+        labels_belong_to_their_points(submission, load(name, seed=0, n_samples=300, noise=0.02))
 
 
 def labels_belong_to_their_points(submission: Submission, dataset: Remote) -> None:
