@@ -84,7 +84,8 @@ def load_dataset(
 
     Args:
         name: `moons`, `circles` or `cifar10`.
-        seed: draws the toy sets; chooses which training images of CIFAR-10 become validation.
+        seed: draws the toy sets; chooses which training images of CIFAR-10 are kept, and
+            which of them validate.
         n_samples: toy sets: samples in all (default 5000), 60 % to train, 20 % to validate and
             20 % to test on. CIFAR-10: training images to keep, validation included, and at most as
             many test images, the same for every seed (default all).

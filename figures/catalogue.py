@@ -160,7 +160,7 @@ def figures() -> dict[str, ReportFigure]:
             f"(root mean square over {SEQUENCES} palindromes), relative to the last step's, "
             "the geometric mean over the seeds and each seed as a thin line; how many seeds "
             f"{SOLVE}, with figure 7's optimiser, too; and with which gradient. "
-            "Upright marks are seeds, thin lines confidence intervals.",
+            "Below, upright marks are seeds, thin horizontal lines confidence intervals.",
             rnn.limits, [*experiments.RNN_LIMITS, *experiments.RNN_ADAM],
             gradient_claims.limits_text),
         "hidden_sizes": ReportFigure(

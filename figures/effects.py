@@ -99,7 +99,7 @@ def paired(what: str, names: Names, first: Values, second: Values, decimals: int
 
 
 def welch(what: str, names: Names, first: Values, second: Values, decimals: int = 4) -> Effect:
-    """Means over seeds that have nothing in common (Welch, 1947)."""
+    """Means over seeds, taken as independent (Welch, 1947)."""
     test = stats.ttest_ind(first, second, equal_var=False)
     return _effect(what, names, first, second, test, decimals)
 
@@ -143,7 +143,7 @@ def scientific(value: float) -> str:
     """A positive number, as 0.12 or 3.4 x 10^-7 with the digits of print."""
     mantissa, _, exponent = f"{value:.1e}".partition("e")
     if -3 <= int(exponent) <= 3:
-        return f"{float(f'{value:.2g}'):g}"
+        return f"{float(f'{value:.2g}'):,g}"
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{mantissa} \N{MULTIPLICATION SIGN} 10{raised}"
 

@@ -64,7 +64,7 @@ FRESH, TEN = (100, 101, 102), tuple(range(100, 110))  # with which nothing was c
 THIRTY = tuple(range(100, 130))
 # Of settings that were changed after runs on the first fresh seeds.
 SECOND, SECOND_FIVE = (200, 201, 202), tuple(range(200, 205))
-THIRD = {"mlp_pytorch_cifar10_best": (300, 301, 302)}  # and again, after runs on the second
+THIRD, CHANGED_TWICE = (300, 301, 302), {"mlp_pytorch_cifar10_best"}  # after the second, too
 # Measures.
 SHIFTS, PREDICTIONS = ("shifts.csv",), ("predictions.csv",)
 MEMORY, PALINDROMES = ("memory.csv",), ("palindromes.csv",)
@@ -140,7 +140,7 @@ DESCENT = [
 ]
 IMAGES = [
     Experiment(group, script, flags, label,
-               THIRD.get(group, SECOND if "--recipe best" in flags else FRESH),
+               THIRD if group in CHANGED_TWICE else SECOND if "best" in flags else FRESH,
                QUICK_CNN if script == CNN else QUICK_MLP, more)
     for group, script, flags, label, more in (
         ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", SHIFTS + PREDICTIONS),
@@ -226,24 +226,15 @@ RNN_ADAM = [
 ]
 
 
-def _hidden_sizes(
-    prefix: str, recipe: str, flags: str, label: str, seeds: tuple[int, ...],
-    sizes: Iterable[int], lengths: Iterable[int],
-) -> list[Experiment]:
-    return [
-        Experiment(f"{prefix}{n}_{recipe}_T{T}", RNN,
-                   f"--input_length {T} --num_hidden {n} --recipe {recipe} {flags}", label, seeds,
-                   QUICK_RNN if n in (16, 64) else "")
-        for T in lengths for n in sizes
-    ]
-
-
 RNN_HIDDEN = [
     *(each for each in RNN_LONGER if each.group in ("rnn_inputs1_T10", "rnn_inputs1_T15")),
-    *_hidden_sizes("rnn_units", "original", f"{NORMAL_INIT} --input_scale 1 {MANY_STEPS}", NORMAL,
-                   TEN, (4, 8, 16, 32, 64, 256), (10, 15)),
-    *_hidden_sizes("rnn_units", "best", f"--schedule constant {MANY_STEPS}", BISTABLE,
-                   TEN, (2, 4, 8, 16, 32, 64, 128, 256), (10, 15)),
+    *(Experiment(f"rnn_units{n}_{recipe}_T{T}", RNN,
+                 f"--input_length {T} --num_hidden {n} --recipe {recipe} {flags} {MANY_STEPS}",
+                 label, TEN, QUICK_RNN if n in (16, 64) else "")
+      for recipe, flags, label, sizes in (
+          ("original", f"{NORMAL_INIT} --input_scale 1", NORMAL, (4, 8, 16, 32, 64, 256)),
+          ("best", "--schedule constant", BISTABLE, (2, 4, 8, 16, 32, 64, 128, 256)))
+      for T in (10, 15) for n in sizes),
 ]
 # fmt: on
 SWEEPS = [*FIVE_DIGITS, *RNN_LONGER, *RNN_LIMITS, *RNN_HIDDEN, *RNN_LENGTHS, *RNN_ADAM]

@@ -118,7 +118,7 @@ def _restored(
     if before[0] >= RESTORED:
         return INCONCLUSIVE, "The original's gradient does not vanish, so its loss is not tested."
     if most_solve(groups[0]):
-        return INCONCLUSIVE, f"But {original} of the original solve it: nothing is to be explained."
+        return INCONCLUSIVE, f"The original is solved by {original}: nothing is to be explained."
     if before[1] < RESTORED:
         return INCONCLUSIVE, "Small inputs do not restore the gradient, so nothing is tested."
     if by_inputs.sign == 1:
@@ -140,8 +140,9 @@ def _restored(
         )
     if no_gain(by_inputs) and no_gain(by_both):
         return CONTRADICTED, (
-            f"Small inputs restore the gradient and do not raise the share: {inputs} solve the "
-            f"task with the original's steps, {both} with small steps, {original} of the original."
+            f"Small inputs restore the gradient and do not raise the share by {MOST:g}: {inputs} "
+            f"solve the task with the original's steps, {both} with small steps, {original} of the "
+            "original."
         )
     return INCONCLUSIVE, (
         f"The seeds do not decide whether that raises the share: {inputs} solve the task with the "
@@ -180,8 +181,8 @@ def _correlation(groups: Sequence[Group]) -> str:
     correlation = stats.spearmanr(ratios, reached).statistic
     sign = "\N{MINUS SIGN}" * bool(correlation < 0)
     return (
-        f"Over the runs of one group, {KINDS[groups.index(group)]}, whose accuracies differ most "
-        f"(by {np.ptp(reached):.2f}; in the other {len(others)} groups by "
+        f"Within one group, {KINDS[groups.index(group)]}, whose accuracies differ most (by "
+        f"{np.ptp(reached):.2f}; in the other {len(others)} groups by "
         f"{np.ptp(others[-1].accuracies):.2f} at most), the rank correlation of gradient after "
         f"training and accuracy is {sign}{abs(correlation):.2f}"
     )

@@ -47,6 +47,7 @@ def mlp_and_cnn(groups: Sequence[Group]) -> Figure:
             curves.plot(x, y, line, color=colour, linewidth=0.9, label=label)
     title = f"CIFAR-10, {seeds_of(groups[0])}"
     curves.set(xlabel="epochs", xscale="log", ylim=(0, 1), title=title, ylabel="test accuracy")
+    curves.xaxis.set_major_formatter("{x:,g}")
     curves.legend(loc="lower right", fontsize=7)
     mlp, cnn = (np.array(correct(group)) for group in groups)
     start = np.zeros(len(mlp))
@@ -57,8 +58,8 @@ def mlp_and_cnn(groups: Sequence[Group]) -> Figure:
     ):  # fmt: skip
         shares = which.mean(1)
         found = bars.barh(range(len(mlp)), shares, left=start, color=shade, label=name)
-        texts = [f"{share:.0%}" if share >= LABELLED else "" for share in shares]
-        bars.bar_label(found, texts, label_type="center", fontsize=8, color=ink)
+        texts = [f"{100 * share:.0f} %" if share >= LABELLED else "" for share in shares]
+        bars.bar_label(found, texts, label_type="center", fontsize=7, color=ink)
         start += shares
     seeds = [f"seed {run.config['seed']}" for run in groups[0].runs]
     bars.set_yticks(range(len(mlp)), seeds)
@@ -179,7 +180,9 @@ def cnn_smaller(records: Records) -> Claim:
         f"{mlp.config['max_epochs']} epochs of AdamW with crops and flips, {seeds_of(mlp)} each; "
         f"dropout {mlp.config['dropout']:g} in the MLPs, of four sizes; "
         f"{records['cnn_short_augmented'].config['dropout']:g} in the original's CNN; none in its "
-        "convolutions alone, of three widths, with global average pooling and one linear layer.",
+        "convolutions alone, of three widths, with global average pooling and one linear layer. "
+        f"Precision: MLPs {mlp.config['precision']}, CNNs "
+        f"{records['cnn_short_augmented'].config['precision']}.",
         effects, judged,
         f"{ends.get(judged, 'The runs do not decide.')} That sharing is the reason is not tested: "
         f"no net without it was trained. The MLP of {size(mlp)[0] / 1e6:.2f} M reaches "
@@ -266,7 +269,8 @@ def robust(records: Records) -> Claim:
             f"shifted by {SHIFTS[1]} pixel and black fills the gap."
         )
     return Claim(
-        "C5", "The CNN is more robust to small translations, unless a net is trained to be.",
+        "C5", "The CNN is more robust to small translations (the original: unless a net is trained "
+        "to be).",
         f"The short runs of C4, {short.config['max_epochs']} epochs, with and without augmentation "
         f"(crops and flips), {seeds_of(short)} of each net. All test images are shifted by {at} "
         "pixels left, right, up and down; black or the edge's pixels fill the gap. Compared are "

@@ -72,7 +72,7 @@ def image_curves(groups: Sequence[Group]) -> str:
             np.mean([h[f"{split}_accuracy"][at] for h, at in best]) for split in ("train", "test")
         )
         sentences.append(
-            f"{group.label[0].upper()}{group.label[1:]}, means over {seeds_of(group)}: trained for "
+            f"{group.label[0].upper()}{group.label[1:]}, mean of {seeds_of(group)}: trained for "
             f"{group.epochs:.0f} epochs; with the weights that are kept the accuracy is {test:.4f} "
             f"on test images and {train:.4f} on training images, a gap of "
             f"{100 * (train - test):.1f} points."
@@ -224,9 +224,10 @@ def mistakes_text(groups: Sequence[Group]) -> str:
     easy, hard = accuracy.argmax(), accuracy.argmin()
     share = 100 * counts.max() / len(wrong)
     return (
-        f"Best is {CLASS_NAMES[easy]} ({accuracy[easy]:.3f}), worst {CLASS_NAMES[hard]} "
-        f"({accuracy[hard]:.3f}). {share:.0f} % of all mistakes confuse {a} and {b}. Of "
-        f"seed {runs[0].config['seed']}, {as_confident} mistakes have a confidence of at least "
-        f"{lowest:.4f}, rounded; the first {len(missed)} of them, with the images' numbers "
-        f"in the test set: {examples}. `part2_cnn/plot.py` draws those of a run of one's own."
+        f"The class with the highest accuracy is {CLASS_NAMES[easy]} ({accuracy[easy]:.3f}), with "
+        f"the lowest {CLASS_NAMES[hard]} ({accuracy[hard]:.3f}). {share:.0f} % of all "
+        f"mistakes confuse {a} and {b}. Of seed {runs[0].config['seed']}, {as_confident} mistakes "
+        f"have a confidence of at least {lowest:.4f}, rounded; the first {len(missed)} of them, "
+        f"with the images' numbers in the test set: {examples}. `part2_cnn/plot.py` draws those of "
+        "a run of one's own."
     )

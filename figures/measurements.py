@@ -197,7 +197,7 @@ def cnn_costs(
 ) -> dict[tuple[str, str], Cost]:
     """The cost of each of the CNN's layers, by its name and the shape of its output."""
     net = CNN(IMAGE[0], N_CLASSES, channels=channels, global_pooling=global_pooling)
-    rows = layer_table(net, IMAGE)
+    rows = layer_table(net)
     sizes = [math.prod(IMAGE), *(math.prod(map(int, row[1].split(" x "))) for row in rows)]
     return {
         tuple(row[:2]): Cost(*row[2:], (n_in + 1) * n_out, n_in * n_out)

@@ -65,8 +65,8 @@ def mutants_summary(path: Path) -> str:
     added = found["found"] - found["found_at_first"]
     return (
         f"Of {found['mutants']:,} mutants, drawn at random from {found['of']:,}, the tests noticed "
-        f"{found['found']:,} ({found['found'] / found['mutants']:.0%}), {added} of them only after "
-        "tests had been added for what had not been noticed at first. Of the others "
+        f"{found['found']:,} ({100 * found['found'] / found['mutants']:.0f} %), {added} of them "
+        "only after tests had been added for what had not been noticed at first. Of the others "
         f"{len(found['equivalent'])} are equivalent: they change nothing that a test could see; "
         f"{len(found['survived'])} are gaps in the tests."
     )
@@ -81,7 +81,8 @@ def grade_summary(path: Path) -> str:
         f"Grading this project, {found['tests']} tests, takes {found['seconds']:.0f} s on "
         f"{found['cores']} cores ({found['cpu_seconds']:.0f} s of processor time) and "
         f"{found['megabytes']:.0f} MB at the peak, medians of {found['repeats']}. No submission "
-        f"takes longer than {found['limit_seconds'] / 60:.1f} minutes with one job."
+        f"takes longer than {found['limit_seconds'] / 60:.1f} minutes with one job, apart from the "
+        "copying of its files."
     )
 
 

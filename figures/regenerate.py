@@ -118,6 +118,8 @@ def main() -> int:
     records, written = Records(committed / "records"), {}
     if args.quick and args.dry_run:
         raise UsageError("--dry_run: what short runs take is not recorded; leave out --quick")
+    if args.quick and args.retrain:
+        raise UsageError("--quick trains the figures that it draws; name them with --only")
     if args.out and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out: {args.out} is no folder")
     if args.update:
@@ -129,8 +131,6 @@ def main() -> int:
     if args.quick:
         shown = {name: figure.shortened() for name, figure in shown.items()}
     names = args.only or list(shown)
-    if args.quick and args.retrain:
-        raise UsageError("--quick trains the figures that it draws; name them with --only")
     if args.quick or args.dry_run or args.retrain is not None:
         experiments = to_train(args.retrain or names, shown, records)
         if args.dry_run or not args.quick:  # of short runs there are no records

@@ -13,7 +13,7 @@ import part3_rnn.recipes
 from data.toy import DEFAULT_FACTOR, DEFAULT_NOISE, DEFAULT_SAMPLES
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
-from figures.effects import Claim, Effect, paired, wilson
+from figures.effects import CONFIDENCE, Claim, Effect, paired, wilson
 from figures.experiments import EXPERIMENTS, ORIGINAL_MLP, Group, Records, is_on_gpu, seeds_of
 from figures.images import optimisation_effects
 from figures.measurements import cnn_costs, mlp_costs, total
@@ -134,10 +134,14 @@ def unset(flag: str, dataset: str | None) -> object:
     return ""
 
 
+def _first_sentence(claim: Claim) -> str:
+    return claim.meaning.partition(". ")[0].removesuffix(".") + "."
+
+
 def summary(records: Records, claims: Sequence[Claim]) -> str:
     """A line for each claim, with the first sentence of what it means, and the two accuracies."""
     lines = [
-        f"- **{claim.number}, {claim.verdict}**: {claim.text} *{claim.meaning.split('. ')[0]}.*"
+        f"- **{claim.number}, {claim.verdict}**: {claim.text} *{_first_sentence(claim)}*"
         for claim in claims
     ]
     reached = []
@@ -164,7 +168,7 @@ def stopped_text(records: Records) -> str:
         f"Paired by seed, {stopped_effect(records)}. The two differ in the training images, in "
         f"what chooses the weights, and in length ({stopped.epochs:.0f} and {held_out.epochs:.0f} "
         "epochs on average). Without early stopping, and with weights chosen by the validation "
-        f"loss, the first net reaches {whole.accuracies.mean():.4f} within {epochs} epochs."
+        f"loss, recipe original reaches {whole.accuracies.mean():.4f} within {epochs} epochs."
     )
 
 
@@ -308,6 +312,8 @@ def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     hidden_units = records[IMAGES[0]].config["dnn_hidden_units"]
     return Template(TEMPLATE.read_text()).substitute(
         summary=summary(records, claims),
+        confidence=f"{100 * CONFIDENCE:g} %",
+        level=f"{1 - CONFIDENCE:.2g}",
         comparison=comparison_table(records),
         stopped=stopped_text(records),
         settings=settings_table(records),

@@ -190,19 +190,20 @@ def hidden_state(records: Records) -> Claim:
             solve, other = pair[::order]
             sizes = [f"{n}" for n in solve if n in common and n not in other]
             if sizes:
-                alone.setdefault(f"T = {T}, {listed(sizes)} units", []).append(f"{steps:,}")
+                alone.setdefault(f"T = {T} with {listed(sizes)} units", []).append(f"{steps:,}")
         shown_by = "; ".join(f"{task} ({listed(k)} steps)" for task, k in alone.items())
         room = (
             f" With the {better} fewer units are enough for every task than with the {worse}. "
-            f"Where the latter fails with as many ({shown_by}), the state has room, and what is "
-            "missing is training that uses it, at the one learning rate of these runs."
+            "Where at most half of the latter's seeds solve it with as many "
+            f"({shown_by}), the state has room, and what is missing is training that uses it, at "
+            "the one learning rate of these runs."
         ) * bool(alone)
     fewest = "; ".join(f"{n} ({task}, {listed(k)} steps)" for (n, task), k in enough.items())
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",
         f"Vanilla RNN with {units[0]} to {units[-1]} hidden units, {seeds_of(group)}, "
         f"{listed(inits)}. A seed has solved a task if its accuracy is at least {SOLVED:g}. An "
-        "initialisation shows a bottleneck if in one of its tasks significantly more seeds solve "
+        "initialisation shows a bottleneck if in some of its tasks significantly more seeds solve "
         f"it with {HIDDEN_UNITS} units than with the fewest, and in none fewer. The claim is "
         "supported if every initialisation shows one, conditional if only some do.",
         effects, verdict,

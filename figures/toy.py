@@ -258,9 +258,7 @@ def gradient_descent_discussion(groups: Sequence[Group]) -> str:
         ahead += "; at the end no longer"
     apart = max(int(np.diff(group.runs[0].history["step"]).max()) for group in groups)
     noise = [_noise(group, apart) for group in groups]
-    noisier = "steps of the smallest batch are the noisiest."
-    if np.argmax(noise) != 0:
-        noisier = "steps of the smallest batch are not the noisiest."
+    noisier = f"steps of the smallest batch are {'not ' * bool(np.argmax(noise))}the noisiest."
     return (
         "All have the same data, initial weights and learning rate "
         f"({groups[0].config['learning_rate']:g}). Validation accuracy after {EPOCHS} epochs, mean "

@@ -66,10 +66,11 @@ def same_nets(records: Records) -> Claim:
         design=f"Recipe original, {seeds_of(ours)} on circles and on moons. Each net has its "
         "default initialisation: He's normal weights in NumPy, uniform weights in PyTorch. Nets of "
         "the same seed have the same data and batches and are paired. Compared are the steps to "
-        f"{listed(map(percent, CONVERGED_C1))} of a run's final validation accuracy, and the "
-        "test accuracies, whose equivalence is tested by two one-sided tests. Holm's correction "
-        f"is over the {len(steps)} differences in steps; those in accuracy are not corrected, "
-        "since equivalence decides.",
+        f"{listed(map(percent, CONVERGED_C1))} of a run's final validation accuracy, evaluated "
+        f"every {ours.runs[0].history['step'][1]:.0f} steps, and the test accuracies, whose "
+        "equivalence is tested by two one-sided tests. Holm's correction is over the "
+        f"{len(steps)} differences in steps; those in accuracy are not corrected, since "
+        "equivalence decides.",
         effects=(*steps, *final),
         verdict=found,
         meaning=f"{_meaning_of_steps(steps)} {_meaning_of_accuracies(same)} {apart}: {cause}",
@@ -186,7 +187,7 @@ def _meaning_of_difficulties(effects: Sequence[Effect], alone: Sequence[Sequence
         f"The NumPy and the PyTorch MLP have significant differences of opposite sign in "
         f"{listed(opposite)}."
         if opposite
-        else "No difference that is significant for one of the two nets is reversed for the other."
+        else "No difference is significant for both nets with opposite signs."
     )
     return " ".join(sentences)
 

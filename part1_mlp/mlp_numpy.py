@@ -93,7 +93,7 @@ class MLP:
             gradient = layer.backward(gradient)
         if input_gradient:
             return self.layers[0].backward(gradient)
-        self.layers[0].accumulate(gradient)
+        self.layers[0].accumulate(gradient.astype(self.dtype, copy=False))
         return None
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -246,11 +246,9 @@ class NumpyModel:
         return {"net": self.net.state_dict()} | ({} if velocity is None else {"velocity": velocity})
 
     def load_state_dict(self, state: dict) -> None:
-        """Return to such a state; a KeyError or ValueError if it is that of others."""
+        """Return to such a state; a KeyError, ValueError or TypeError if it is that of others."""
         self.net.load_state_dict(state["net"])
         velocity = self.optimizer.velocity
         if velocity is not None:
-            saved = state["velocity"]
-            if (saved.shape, saved.dtype) != (velocity.shape, velocity.dtype):
-                raise ValueError("the velocity is not that of these parameters")
-            self.optimizer.velocity = saved
+            saved = state["velocity"].reshape(velocity.shape)
+            np.copyto(velocity, saved, casting="equiv")

@@ -76,15 +76,15 @@ class Linear:
 
     def backward(self, dout: np.ndarray) -> np.ndarray:
         """Set `grads` from dout of shape (N, M) and return dx of shape (N, D)."""
+        weight = self.params["weight"]
+        self._x, dout = (each.astype(weight.dtype, copy=False) for each in (self._x, dout))
         self.accumulate(dout)
-        return dout.dot(self.params["weight"].T)
+        return dout.dot(weight.T)
 
     def accumulate(self, dout: np.ndarray) -> None:
-        """Set `grads` alone: all that a net needs of its first layer."""
-        dtype = self.grads["weight"].dtype
-        x, dout = self._x.astype(dtype, copy=False), dout.astype(dtype, copy=False)
-        x.T.dot(dout, out=self.grads["weight"])
-        ones(len(dout), dtype).dot(dout, out=self.grads["bias"])
+        """Set `grads` alone, from x and dout of their type: all a net needs of its first layer."""
+        self._x.T.dot(dout, out=self.grads["weight"])
+        ones(len(dout), dout.dtype).dot(dout, out=self.grads["bias"])
 
 
 class ReLU:

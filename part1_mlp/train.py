@@ -182,16 +182,15 @@ def _build_pytorch(
     import torch
 
     from part1_mlp.mlp_pytorch import MLP
-    from training.distributed import choose_threads, own_device
     from training.optim import make_optimizer
     from training.torch_model import TorchModel
 
-    device, dtype = own_device(args.device), _dtype(args)
+    device, dtype = distributed.own_device(args.device), _dtype(args)
     torch.manual_seed(args.seed)
     net = MLP.from_config(vars(args), dataset.n_inputs, dataset.n_classes).to(device, dtype)
     if args.skip and not any(net.skips):
         raise UsageError("--skip: no hidden layer is as wide as its input")
-    choose_threads(batch_size * max(p.numel() for p in net.parameters()))
+    distributed.choose_threads(batch_size * max(p.numel() for p in net.parameters()))
     if args.init != "pytorch":
         net.load_numpy_weights(_numpy_net(args, dataset).state_dict())
 

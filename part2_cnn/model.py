@@ -113,14 +113,14 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def layer_table(net: CNN, image_shape: tuple[int, int, int]) -> list[tuple[str, str, int, int]]:
+def layer_table(net: CNN) -> list[tuple[str, str, int, int]]:
     """One row a layer: name, shape of its output, parameters, multiply-adds per image of 32x32.
 
     A multiply-add is counted for each weight that an output depends on; additions of biases,
     comparisons and dropout are not counted.
     """
     rows = []
-    x = torch.zeros(1, *image_shape)
+    x = torch.zeros(1, net.features[0].in_channels, 32, 32)
     for layer in (*net.features, *net.classifier):
         with torch.no_grad():
             x = layer(x)
@@ -150,7 +150,7 @@ def _layer_name(layer: nn.Module) -> str:
 
 def main() -> None:
     """Print the layer table for CIFAR-10."""
-    rows = layer_table(CNN(3, 10), (3, 32, 32))
+    rows = layer_table(CNN(3, 10))
     totals = [sum(row[column] for row in rows) for column in (2, 3)]
     print(f"{'layer':32}{'output':>16}{'parameters':>14}{'multiply-adds':>16}")
     print(f"{'image':32}{'3 x 32 x 32':>16}")

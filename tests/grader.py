@@ -31,14 +31,13 @@ import numpy as np
 from tests.graded.checks import Wrong
 from tests.sandbox import (
     ROOT,
-    Folder,
+    Copy,
     NotASubmission,
     Sandbox,
     Submission,
     SubmissionError,
     Supervisor,
     available_cores,
-    copy_submission,
     find_submission,
 )
 
@@ -116,7 +115,7 @@ def grade(
     seed: int | None = None,
     done: Callable[[Mark], None] = lambda mark: None,
 ) -> list[Mark]:
-    """Run graded tests on a submission, each on a copy of it.
+    """Run graded tests on a submission, each on a copy of it as it was.
 
     Args:
         submission: a folder that holds the parts.
@@ -136,20 +135,18 @@ def grade(
     with contextlib.ExitStack() as stack:
         sandbox = sandbox or stack.enter_context(Sandbox())
         intact = Intact(GRADER_FILES)
-        supervisors: SimpleQueue[Supervisor] = SimpleQueue()
+        workers: SimpleQueue[tuple[Supervisor, Copy]] = SimpleQueue()
         for _ in range(jobs):
-            supervisors.put(Supervisor(sandbox))
+            workers.put((Supervisor(sandbox), Copy(submission)))
 
         def one(test: GradedTest) -> Mark:
-            supervisor = supervisors.get()
+            supervisor, copy = worker = workers.get()
             try:
-                with Folder() as copy:  # of its own: what a test writes disturbs no other
-                    copy_submission(submission, Path(copy))
-                    mark = _mark(test, Submission(supervisor, Path(copy), test.seconds), seed)
+                mark = _mark(test, Submission(supervisor, copy.intact(), test.seconds), seed)
             except OSError as error:  # of the copy: a full disk, say
                 mark = Mark(test, f"the grader could not copy the submission ({error.strerror})")
             finally:
-                supervisors.put(supervisor)
+                workers.put(worker)
             if supervisor.user is None and (changed := intact.restore()):
                 return Mark(test, f"the submission has changed the grader's files: {changed}")
             return mark
@@ -165,7 +162,8 @@ def grade(
             raise
         finally:
             for _ in range(jobs):
-                supervisors.get().close()
+                for each in workers.get():
+                    each.close()
     by_test = {test: future.result() for future, test in marks.items()}
     return [by_test[test] for test in tests]
 

@@ -13,6 +13,7 @@ from tests.sandbox import FOLDERS, ROOT, Sandbox
 MODULES, NUMPY, TORCH = (f"part1_mlp/{name}.py" for name in ("modules", "mlp_numpy", "mlp_pytorch"))
 TRAIN1, TRAIN2, TRAIN3 = (f"{part}/train.py" for part in ("part1_mlp", "part2_cnn", "part3_rnn"))
 CNN, RNN = "part2_cnn/model.py", "part3_rnn/model.py"
+TRAINER, TORCH_MODEL = "training/trainer.py", "training/torch_model.py"
 LOADER, PALINDROMES = "data/__init__.py", "data/palindromes.py"
 NO_CODE = ("runs", "__pycache__", "cifar10", "records", "output")
 
@@ -40,13 +41,13 @@ PART1 = [
     ("test_linear_forward", "bias left out", MODULES,
      '        out += self.params["bias"]\n', ""),
     ("test_linear_backward", "bias gradient missing", MODULES,
-     'ones(len(dout), dtype).dot(dout, out=self.grads["bias"])', "pass"),
+     'ones(len(dout), dout.dtype).dot(dout, out=self.grads["bias"])', "pass"),
     ("test_linear_backward", "bias gradient averaged", MODULES,
      'dout, out=self.grads["bias"])', 'dout / len(dout), out=self.grads["bias"])'),
     ("test_linear_backward", "sign of the weight gradient", MODULES,
-     "x.T.dot(dout", "(-x.T).dot(dout"),
+     "self._x.T.dot(dout", "(-self._x.T).dot(dout"),
     ("test_linear_backward", "input gradient without the weights", MODULES,
-     'return dout.dot(self.params["weight"].T)', 'return dout.dot(abs(self.params["weight"].T))'),
+     "return dout.dot(weight.T)", "return dout.dot(abs(weight.T))"),
     ("test_relu", "derivative at 0 is 1", MODULES,
      "dout * np.sign(self._out)", "dout * (self._out >= 0)"),
     ("test_relu", "input overwritten", MODULES, "np.maximum(x, 0)", "np.maximum(x, 0, out=x)"),
@@ -67,7 +68,7 @@ PART1 = [
     ("test_numpy_mlp", "ReLU after the logits", NUMPY,
      "        self.layers.pop()  # no activation after the logits\n", ""),
     ("test_numpy_mlp", "first layer without gradient", NUMPY,
-     "self.layers[0].accumulate(gradient)", "pass"),
+     "self.layers[0].accumulate(gradient.astype(self.dtype, copy=False))", "pass"),
     ("test_momentum_helps", "momentum sign", NUMPY,
      "self.velocity *= self.momentum", "self.velocity *= -self.momentum"),
     ("test_training_numpy", "uphill", NUMPY,
@@ -95,7 +96,8 @@ PART1 = [
     ("test_cross_entropy_forward", "over all classes", MODULES,
      "(one_hot * np.log(p)).sum() / len(p)", "np.log(p).sum() / len(p)"),
     ("test_linear_backward", "gradients added up from call to call", MODULES,
-     'x.T.dot(dout, out=self.grads["weight"])', 'self.grads["weight"] += x.T @ dout'),
+     'self._x.T.dot(dout, out=self.grads["weight"])',
+     'self.grads["weight"] += self._x.T @ dout'),
     ("test_numpy_mlp", "last hidden layer left out", NUMPY,
      "sizes = [n_inputs, *n_hidden, n_classes]", "sizes = [n_inputs, *n_hidden[:-1], n_classes]"),
     ("test_pytorch_mlp", "hidden layers in reverse", TORCH,
@@ -111,6 +113,36 @@ PART1 = [
     ("test_training_pytorch", "labels of other images", TRAIN1,
      'x, y = to_device(*dataset.split("train"))',
      'x, y = to_device(*dataset.split("train"))\n    y = y.roll(1)'),
+    ("test_cross_entropy_forward", "a probability of 0 costs nothing", MODULES,
+     "-(one_hot * np.log(p)).sum()", "-(one_hot * np.log(np.where(probabilities, p, 1))).sum()"),
+    ("test_loader_keeps_the_splits_apart", "noise ignored", "data/toy.py",
+     "noise=noise, random_state=seed)", "noise=DEFAULT_NOISE[name], random_state=seed)"),
+    ("test_loader_keeps_the_splits_apart", "number of samples ignored", "data/toy.py",
+     "_generate(name, n_samples, factor, noise", "_generate(name, DEFAULT_SAMPLES, factor, noise"),
+    ("test_loader_keeps_the_splits_apart", "labels of other test points", LOADER,
+     "x[1], y[1], x[2], y[2], classes", "x[1], y[1], x[2], y[2][::-1], classes"),
+    ("test_training_numpy", "trained on validation images, without augmentation", TRAIN1,
+     "    n = len(dataset.x_train)\n",
+     "    x, y = ((getattr(dataset, f'{a}_train'), getattr(dataset, f'{a}_val')) for a in 'xy')\n"
+     "    vars(dataset).update(x_train=np.concatenate(x), y_train=np.concatenate(y))\n"
+     "    args.augment = False\n    n = len(dataset.x_train)\n"),
+    ("test_training_numpy", "result of the last weights", TRAINER,
+     "self.model.load_weights(self.best_weights)\n", "pass\n"),
+    ("test_training_numpy", "biases never updated", NUMPY,
+     "for linear in self.linears for name in linear.params]",
+     'for linear in self.linears for name in ("weight",)]'),
+    ("test_training_numpy", "another net than was asked for", TRAIN1,
+     "    return run_training(parse(), ",
+     "    args = parse()\n    args.dnn_hidden_units = (64,)\n    return run_training(args, "),
+    ("test_training_pytorch", "batch size ignored", TRAIN1,
+     "    return run_training(parse(), ",
+     "    args = parse()\n    args.batch_size = 64\n    return run_training(args, "),
+    ("test_training_pytorch", "softmax before the cross-entropy", TORCH_MODEL,
+     "            return net(x)\n", "            return net(x).softmax(1)\n"),
+    ("test_same_seed_same_run", "--model pytorch cannot be repeated", TRAIN1,
+     "    torch.manual_seed(args.seed)\n    net = MLP", "    torch.seed()\n    net = MLP"),
+    ("test_evaluation_is_undisturbed", "--model numpy ignores the learning rate", NUMPY,
+     "self.optimizer.learning_rate = value", "self.optimizer.learning_rate = 0.01"),
 ]  # fmt: skip
 
 PART2 = [
@@ -206,16 +238,16 @@ PART3 = [
      "manual_seed(seed)), ", "manual_seed(0)), "),
     ("test_palindromes_of_even_length", "one digit, repeated", PALINDROMES,
      "torch.minimum(place, input_length - place)", "0 * place"),
-    ("test_clipping", "short gradients are lengthened", "training/torch_model.py",
-     "nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)",
+    ("test_clipping", "short gradients are lengthened", TORCH_MODEL,
+     "nn.utils.clip_grad_norm_(self.parameters, self.max_norm)",
      "norm = torch.cat([p.grad.flatten() for p in self.parameters]).norm(); "
      "[p.grad.mul_(self.max_norm / norm) for p in self.parameters]"),
     ("test_clipping", "no clipping", TRAIN3, "max_norm=args.max_norm", "max_norm=0.0"),
-    ("test_clipping", "clipping after the step", "training/torch_model.py",
-     "            nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)\n"
+    ("test_clipping", "clipping after the step", TORCH_MODEL,
+     "            nn.utils.clip_grad_norm_(self.parameters, self.max_norm)\n"
      "        self.optimizer.step()\n",
      "            self.optimizer.step()\n"
-     "            nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)\n"
+     "            nn.utils.clip_grad_norm_(self.parameters, self.max_norm)\n"
      "        else:\n"
      "            self.optimizer.step()\n"),
     ("test_same_seed_same_run", "seed ignored", TRAIN3,
@@ -241,6 +273,18 @@ PART3 = [
     ("test_training", "learning rate ignored", TRAIN3,
      "    return run_training(parse(), ",
      "    args = parse()\n    args.learning_rate = 1e-3\n    return run_training(args, "),
+    ("test_training", "result of the last weights", TRAINER,
+     "self.model.load_weights(self.best_weights)\n", "pass\n"),
+    ("test_training", "gradients never cleared", TORCH_MODEL,
+     "        self.optimizer.zero_grad()\n", ""),
+    ("test_training", "softmax before the cross-entropy", TORCH_MODEL,
+     "            return net(x)\n", "            return net(x).softmax(1)\n"),
+    ("test_training", "input length ignored", TRAIN3,
+     "    return run_training(parse(), ",
+     "    args = parse()\n    args.input_length = 5\n    return run_training(args, "),
+    ("test_training", "evaluated more often than asked for", TRAIN3,
+     "    return run_training(parse(), ",
+     "    args = parse()\n    args.eval_freq = 10\n    return run_training(args, "),
     ("test_palindromes_of_even_length", "digits from 1 to 10", PALINDROMES,
      "torch.randint(N_DIGITS, ", "1 + torch.randint(N_DIGITS, "),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ imported here, and what comes back are numbers, texts and arrays (tests/wire.py)
 
 import contextlib
 import csv
+import errno
 import json
 import math
 import os
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,9 @@ def copy_submission(source: Path, target: Path) -> None:
     (`.git`, `.venv`), files above 16 MiB, or beyond 128 MiB or 20,000 files in all, and names that
     are too long. Python files come first. The processes of the submission may write to the copy,
     whoever their user is.
+
+    Raises:
+        OSError: the disk is full.
     """
     source, found = source.resolve(), []
     for folder, folders, files in os.walk(source):
@@ -122,9 +127,12 @@ def copy_submission(source: Path, target: Path) -> None:
     for _, path, copy, size in sorted(found)[:MOST_FILES]:
         if size <= left:
             left -= size
-            with contextlib.suppress(OSError):
+            try:
                 shutil.copyfile(path, copy)
                 copy.chmod(0o666)
+            except OSError as error:  # not readable, or its name too long
+                if error.errno == errno.ENOSPC:
+                    raise
 
 
 class Folder(tempfile.TemporaryDirectory):
@@ -138,6 +146,38 @@ class Folder(tempfile.TemporaryDirectory):
             super().cleanup()
         except RecursionError:  # thousands of folders, one in another
             subprocess.run(["rm", "-rf", "--", self.name], check=False, stderr=subprocess.DEVNULL)
+
+
+class Copy:
+    """A copy of a submission for one test after the other, made anew once a test has changed it."""
+
+    def __init__(self, source: Path) -> None:
+        self._source, self._folder, self._state = source, Folder(), []
+
+    def intact(self) -> Path:
+        """The folder of the copy.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if any(a != b for a, b in zip_longest(self._state, _state(self._folder.name))):
+            self.close()
+            self._folder, self._state = Folder(), []
+            copy_submission(self._source, Path(self._folder.name))
+            self._state = [*_state(self._folder.name)]
+        return Path(self._folder.name)
+
+    def close(self) -> None:
+        """Remove it."""
+        self._folder.cleanup()
+
+
+def _state(root: str) -> Iterator[tuple[str, int, int]]:
+    """Each folder and file with what a change of it would change: its inode and its ctime."""
+    for folder, _, files in os.walk(root):
+        for path in (folder, *(os.path.join(folder, name) for name in files)):
+            about = os.lstat(path)
+            yield path, about.st_ino, about.st_ctime_ns
 
 
 # --- Processes ------------------------------------------------------------------------------------

@@ -477,15 +477,18 @@ def run_script(part: str, flags: list[str], folder: str) -> dict[str, str | None
     return texts
 
 
-def arrays(holder: object, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Attributes of an object as arrays."""
-    return {name: np.asarray(getattr(holder, name)) for name in names}
+def load_arrays(
+    load: Callable, names: Sequence[str], *args: object, **kwargs: object
+) -> dict[str, np.ndarray]:
+    """Attributes, as arrays, of what a function returns, which may be a named tuple or a dict."""
+    dataset = load(*args, **kwargs)
+    return {name: np.asarray(getattr(dataset, name)) for name in names}
 
 
 ACTIONS = {
     action.__name__: action
-    for action in (import_module, call, attribute, arrays, fill, keep_input, linear_layers, seed,
-                   parameters, set_parameters, predict, gradients, fit, run_script)
+    for action in (import_module, call, attribute, load_arrays, fill, keep_input, linear_layers,
+                   seed, parameters, set_parameters, predict, gradients, fit, run_script)
 }  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def test_the_main_process_works_for_all_and_all_get_what_it_returns_or_raises(fa
      ({"TORCHELASTIC_RUN_ID": "cnn"}, "1", False), ({"TORCHELASTIC_RUN_ID": "cnn"}, "2", True)],
 )  # fmt: skip
 def test_a_scheduler_that_sets_world_size_is_no_torchrun(run_id, size, started, monkeypatch):
-    for name, value in {**run_id, "WORLD_SIZE": size, "RANK": "1"}.items():
+    for name, value in {**run_id, "WORLD_SIZE": size, "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "3")
     assert started_by_torchrun() == started
@@ -164,11 +164,15 @@ def test_processes_of_torchrun_form_a_group_while_they_work(device, backend, mac
         "new_group": lambda backend: f"group over {backend}",
     }.items():
         monkeypatch.setattr(torch.distributed, name, function)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 // machines)
     with process_group(device) as group:
         assert (group.rank, group.size) == (1, 2)
         assert called == [(backend, {"store": prefix, "rank": 1, "world_size": 2})]
     assert called[1:] == ["destroyed"]
     with pytest.raises(UsageError, match="torchrun needs cuda or cpu"), process_group("mps"):
+        pass
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 // machines - 1)
+    with pytest.raises(UsageError, match="need a GPU each"), process_group("cuda"):
         pass
 
 

@@ -1,6 +1,7 @@
 """The grade: points, planted mistakes that it must see, reports, and the command of the docs."""
 
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -95,6 +96,10 @@ def test_the_grade_sees_planted_faults(faults, at_least, sandbox):
         marks = list(pool.map(lambda fault: mark_of(fault, sandbox), faults))
     unseen = [f"{f.test}: {f.what}" for f, m in zip(faults, marks, strict=True) if not m.why]
     assert unseen == []
+    crashed = [
+        m.why for m in marks if re.search("NameError|SyntaxError|UnboundLocal|killed", m.why)
+    ]
+    assert crashed == []  # a fault is to be seen by what it computes
     assert len(faults) >= at_least
 
 
@@ -292,6 +297,15 @@ def test_what_a_test_leaves_behind_disturbs_no_other(sandbox, graded):
         chosen = [graded[f"test_part1::{name}"] for name in ("test_relu", "test_linear_forward")]
         marks = grade(submission, chosen, jobs=1, sandbox=sandbox)
     assert [mark.why for mark in marks] == ["", ""]
+
+
+def test_a_full_disk_costs_a_test_and_is_told(sandbox, graded, monkeypatch):
+    def copyfile(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tests.sandbox.shutil.copyfile", copyfile)
+    (mark,) = grade(ROOT, [graded["test_part1::test_relu"]], sandbox=sandbox)
+    assert mark.why == "the grader could not copy the submission (No space left on device)"
 
 
 def test_jobs_follow_the_cores_that_may_be_used(monkeypatch, tmp_path):

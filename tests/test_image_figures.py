@@ -537,9 +537,9 @@ def test_best_gain():
 def test_the_discussion_of_curves_takes_the_kept_weights():
     stopped = made_up_group("mlp_pytorch_cifar10_test_stopped", (0.5, 0.6), epochs=(40, 50))
     assert images.image_curves([made_up_group("cnn_original", [0.8], epochs=[9]), stopped]) == (
-        "Recipe original, means over 1 seed: trained for 9 epochs; with the weights that are kept "
+        "Recipe original, mean of 1 seed: trained for 9 epochs; with the weights that are kept "
         "the accuracy is 0.8000 on test images and 0.9000 on training images, a gap of 10.0 "
-        "points. Recipe original, stopped by the test loss, means over 2 seeds: trained for 45 "
+        "points. Recipe original, stopped by the test loss, mean of 2 seeds: trained for 45 "
         "epochs; with the weights that are kept the accuracy is 0.5500 on test images and 0.6500 "
         "on training images, a gap of 10.0 points."
     )
@@ -571,9 +571,10 @@ def test_mistakes_in_words(tmp_path):
     text = images.mistakes_text([mistaken(tmp_path)])
     # Of 240 answers each: no mistake on ships, 5 on cats; of 18 mistakes 6 confuse cat and dog.
     assert text == (
-        "Best is ship (1.000), worst cat (0.979). 33 % of all mistakes confuse cat and dog. Of "
-        "seed 100, 8 mistakes have a confidence of at least 0.6000, rounded; the first 8 of them, "
-        "with the images' numbers in the test set: truck taken for automobile (69); cat taken for "
+        "The class with the highest accuracy is ship (1.000), with the lowest cat (0.979). 33 % of "
+        "all mistakes confuse cat and dog. Of seed 100, 8 mistakes have a confidence of at least "
+        "0.6000, rounded; the first 8 of them, with the images' numbers in the test set: truck "
+        "taken for automobile (69); cat taken for "
         "frog (33); cat taken for dog (1,103); frog taken for bird (76); cat taken for dog (13); "
         "dog taken for cat (25); cat taken for frog (43); bird taken for deer (52). "
         "`part2_cnn/plot.py` draws those of a run of one's own."
@@ -744,14 +745,14 @@ def test_figure_of_mlp_and_cnn(tmp_path):
         assert [bar.get_x() for bar in drawn] == pytest.approx(left)
         left += count / 200
     assert [text.get_text() for text in bars.texts[:6]] == [
-        "50%", "50%", "51%", "30%", "31%", "32%"
+        "50 %", "50 %", "51 %", "30 %", "31 %", "32 %"
     ]  # fmt: skip
     assert bars.get_ylim()[0] > bars.get_ylim()[1]  # the first seed on top
     assert bars.get_xlim() == (0, 1)
     few = for_c3(tmp_path / "few", [(60, 9), (60, 10), (60, 11)])  # of 200
     groups = [few[e.group] for e in figures()["mlp_and_cnn"].experiments]
     texts = draw("mlp_and_cnn", groups).axes[1].texts
-    assert [text.get_text() for text in texts[6:9]] == ["", "5%", "6%"]
+    assert [text.get_text() for text in texts[6:9]] == ["", "5 %", "6 %"]
     assert [label.get_text() for label in bars.get_yticklabels()] == [
         "seed 100", "seed 101", "seed 102"
     ]  # fmt: skip

@@ -101,7 +101,7 @@ def test_layers_are_those_of_the_original():
 
 
 def test_layer_table_counts_parameters_and_multiply_adds(capsys):
-    rows = layer_table(CNN(3, 10), (3, 32, 32))
+    rows = layer_table(CNN(3, 10))
     shapes = {name: shape for name, shape, _, _ in rows}
     assert shapes["conv 3x3, 256 -> 256, padding 1"] == "256 x 8 x 8"
     counted = {name: count for name, _, _, count in rows}
@@ -143,7 +143,7 @@ def test_global_pooling_classifies_by_the_mean_of_each_channel(size):
 def test_layer_table_of_a_net_with_global_pooling():
     """Each pixel of a convolution's output takes 9 x inputs x outputs multiply-adds."""
     net = CNN(3, 10, global_pooling=True)
-    rows = layer_table(net, (3, 32, 32))
+    rows = layer_table(net)
     products = [9 * i * o for i, o in ((3, 64), (64, 64), (64, 128), (128, 128), (128, 256),
                                        (256, 256))]  # fmt: skip
     biases = 2 * (64 + 128 + 256) + 10

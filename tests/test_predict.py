@@ -16,7 +16,7 @@ from part2_cnn import predict, train
 from part2_cnn.model import CNN
 from part2_cnn.predict import open_picture, square_pixels, to_rgb
 from training.plotting import COLOURS, style
-from training.runs import FIGURES, RESULT, RESULT_KEYS, RunFolder
+from training.runs import FIGURES, HISTORY_COLUMNS, RESULT, RESULT_KEYS, RunFolder
 
 COLOUR = (200, 100, 50)
 GREY = 124  # of that colour, by Pillow's luma
@@ -28,7 +28,7 @@ def net_run(tmp_path) -> Path:
     folder = RunFolder(tmp_path / "run")
     folder.open(resume=False, overwrite=False)
     folder.write_config({"script": train.SCRIPT, **vars(train.parse([]))})
-    folder.write_history([{"step": 0, "epoch": 0.0, "val_loss": 2.3}])
+    folder.write_history([dict.fromkeys(HISTORY_COLUMNS, 0)])
     folder.write_result(dict.fromkeys(RESULT_KEYS, 0) | {"stopped_by": "max_epochs"})
     folder.close()
     torch.manual_seed(0)

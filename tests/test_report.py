@@ -77,7 +77,7 @@ def test_stopping_by_the_test_loss_is_compared_in_numbers(records):
     difference = (stopped - ours).mean()
     assert f"stopped by the test loss {stopped.mean():.4f}, by the validation loss " in text
     assert f"{ours.mean():.4f}: difference {difference:.4f} [" in text
-    assert text.endswith(f"the first net reaches {whole.mean():.4f} within 200 epochs.")
+    assert text.endswith(f"recipe original reaches {whole.mean():.4f} within 200 epochs.")
     assert text in report.report(records, [], figures())
 
 

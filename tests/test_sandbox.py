@@ -99,6 +99,7 @@ def assert_costs_its_own_points(
     plant(hostile, submission)
     first, relu, last = graded(submission, sandbox, seconds=SECONDS)
     if hostile.at_import:  # how it ends for the hostile one is its own affair
+        assert [mark.why for mark in graded(grader.ROOT, sandbox, "test_relu")] == [""]
         return
     assert first.why == ""
     assert last.why == ""

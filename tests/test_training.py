@@ -786,7 +786,8 @@ def test_overwriting_removes_the_figures_of_the_earlier_run(run_main, tmp_path):
     flags = (*SHORT, "--run_dir", tmp_path / "run")
     run_main(train.main, "train.py", *flags)
     run_main(plot.main, "plot.py", tmp_path / "run")
-    (tmp_path / "run" / "boundary.gif").touch()
+    for name in ("boundary.gif", "boundary_2.gif"):
+        (tmp_path / "run" / name).touch()
     assert (tmp_path / "run" / "curves.png").exists()
     run_main(train.main, "train.py", *flags, "--overwrite")
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
@@ -965,7 +966,7 @@ def test_a_scheduler_that_sets_world_size_is_no_torchrun(tmp_path):
 @pytest.mark.parametrize("script", ["part1_mlp/train.py", "part3_rnn/train.py"])
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_torchrun_is_refused_where_processes_cannot_share_the_training(script, rank, tmp_path):
-    variables = {"WORLD_SIZE": "2", "RANK": rank, "TORCHELASTIC_RUN_ID": "x"}
+    variables = {"WORLD_SIZE": "2", "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "x"}
     flags = (script, "--run_dir", str(tmp_path / "run"))
     done = run_python(*flags, env=os.environ | variables)
     assert done.returncode == 2

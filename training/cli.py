@@ -126,6 +126,7 @@ def _train_run(
 
     def start() -> None:
         run_folder.open(resume=args.resume, overwrite=args.overwrite)
+        (path / RESULT).unlink(missing_ok=True)  # of the shorter run, which goes on
         now = environment(args)
         warn_of_changes((earlier or {}).get("environment") or {}, now)
         run_folder.write_config(_config(args, script) | {"environment": now})
@@ -135,7 +136,6 @@ def _train_run(
                 replaced.open(resume=False, overwrite=True)
                 replaced.write_config(_config(flags, script) | {"environment": now})
                 replaced.close()
-        (path / RESULT).unlink(missing_ok=True)  # of the shorter run, which goes on
 
     earlier = group.on_main(partial(_check, args, script, path))
     trainer = Trainer(*build(args), args, run_folder, group)
@@ -270,7 +270,7 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
             raise
         reason, *_ = str(error).splitlines() or [type(error).__name__]
         message, code = f"out of memory ({reason})", EXIT_FAILED
-    if is_main_process() and sys.stderr:
+    if sys.stderr and (code == EXIT_FAILED or is_main_process()):  # wrong input fails in all alike
         print(f"{Path(sys.argv[0]).name}: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
 

@@ -104,8 +104,14 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
         return
     if device not in ("cuda", "cpu"):  # each process chooses a GPU of its own, so not cuda:N either
         raise UsageError(f"--device: torchrun needs cuda or cpu, not {device}")
+    import torch
     import torch.distributed as dist
 
+    n = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cuda" and n > torch.cuda.device_count():
+        raise UsageError(
+            f"--device: {n} processes need a GPU each, this machine has {torch.cuda.device_count()}"
+        )
     store, rank, size = next(dist.rendezvous("env://"))
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):  # on one machine
         # torchrun keeps the store over a restart, and with it the addresses of dead processes, for
@@ -134,8 +140,8 @@ def n_restarts() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this process may print for all; available before the group exists."""
-    return not started_by_torchrun() or os.environ.get("RANK", "0") == "0"
+    """Whether this process may print for its machine; available before the group exists."""
+    return not started_by_torchrun() or os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def choose_device(name: str) -> str:

@@ -201,9 +201,9 @@ def device(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """Parse the name of a folder; `~` is the home folder."""
+    """Parse the name of a file or folder; `~` is the home folder."""
     if not text:
-        raise argparse.ArgumentTypeError("give the name of a folder")
+        raise argparse.ArgumentTypeError("the name is empty")
     return Path(os.path.expanduser(text))
 
 
@@ -327,7 +327,7 @@ def plot_parser(description: str | None) -> Parser:
     parser = Parser(prog="plot.py", description=description)
     add = flag_adder(parser, "figures")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
-    add("--out", type=folder, metavar="DIR", help="folder for the figures (default: that of RUN)")
+    add("--out", type=folder, metavar="DIR", help="folder for the figures (default: the first RUN)")
     return parser
 # fmt: on
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pickle
+import re
 import warnings
 from dataclasses import dataclass
 from functools import reduce
@@ -67,7 +68,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 class RunFolder:
-    """A folder that a run writes to; `open` locks it until this process ends."""
+    """A folder that a run writes to; `open` locks it until `close`, or this process ends."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -110,8 +111,9 @@ class RunFolder:
             self._check_contents(resume=resume, overwrite=overwrite)
             for file in path.iterdir():
                 figure = file.stem in FIGURES and file.suffix in (".png", ".pdf", ".gif")
+                figure |= bool(re.fullmatch(r"boundary_\d+\.gif", file.name))  # of several runs
                 earlier = figure or file.name in (RESULT, HISTORY, *CHECKPOINTS)
-                if file.suffix == TEMPORARY or (overwrite and earlier):
+                if file.match(f".*{TEMPORARY}") or (overwrite and earlier):
                     file.unlink()
         except (OSError, ValueError) as error:  # a ValueError: UsageError, or a zero byte in a name
             self.close()
@@ -120,7 +122,7 @@ class RunFolder:
             raise UsageError(f"--run_dir: {path} cannot be written ({error})") from error
 
     def _check_contents(self, *, resume: bool, overwrite: bool) -> None:
-        if all(file.name.endswith(TEMPORARY) for file in self.path.iterdir()):
+        if all(file.match(f".*{TEMPORARY}") for file in self.path.iterdir()):
             return
         if not (self.path / CONFIG).is_file():
             raise UsageError(f"--run_dir: {self.path} holds other files and no run")
@@ -155,9 +157,10 @@ class RunFolder:
         write_atomically(self.path / CONFIG, json.dumps(config, indent=2) + "\n")
 
     def write_history(self, rows: list[dict]) -> None:
-        """Write all evaluations so far; a missing or None value leaves its cell empty."""
-        rows = [[_cell(row.get(name)) for name in HISTORY_COLUMNS] for row in rows]
-        text = "".join(",".join(cells) + "\n" for cells in (HISTORY_COLUMNS, *rows))
+        """Write all evaluations so far."""
+        values = ([row[name] for name in HISTORY_COLUMNS] for row in rows)
+        cells = ([f"{x:.7g}" if isinstance(x, float) else str(x) for x in row] for row in values)
+        text = "".join(f"{','.join(row)}\n" for row in (HISTORY_COLUMNS, *cells))
         write_atomically(self.path / HISTORY, text)
 
     def write_result(self, result: dict) -> None:
@@ -172,12 +175,6 @@ class RunFolder:
         """The result, if the run has ended; a UsageError if it is broken."""
         path = self.path / RESULT
         return _read_result(path) if path.is_file() else None
-
-
-def _cell(value: float | int | None) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.7g}"
 
 
 class Config(dict):

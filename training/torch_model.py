@@ -98,7 +98,7 @@ class TorchModel:
         self.optimizer.zero_grad()
         loss.backward()
         if self.max_norm:
-            nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)
+            nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.net)

@@ -84,7 +84,7 @@ class Trainer:
             `checkpoint_seconds`, `quiet`, `dry_run` and, where there is one, `target_accuracy`.
         folder: where history, checkpoint and result are written.
         group: the processes that train together.
-        evaluate: used in place of `model.evaluate`, by tests and benchmarks.
+        evaluate: used in place of `model.evaluate`, by replays, tests and benchmarks.
 
     Attributes:
         step: weight updates so far.

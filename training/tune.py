@@ -103,9 +103,9 @@ def main() -> int:
     script = Path(args.script)
     if not script.is_file():
         raise UsageError(f"{script} is no train script")
-    if own := [each for each in fixed if flag_name(each) in OWN]:
-        raise UsageError(f"{own[0]} is set by tune.py itself")
     flags, values = combinations(args.grid)
+    if set_here := [e for e in fixed if e.startswith("--") and flag_name(e) in OWN.union(flags)]:
+        raise UsageError(f"{set_here[0]} is set by tune.py itself, or by --grid")
     seeds = list(dict.fromkeys(args.seeds))
     if args.out:
         if args.out.is_dir():
@@ -115,7 +115,7 @@ def main() -> int:
     def run(chosen: tuple[str, ...], seed: int) -> RunRecord:
         given = [f"--{flag}={value}" for flag, value in zip(flags, chosen, strict=True)]
         command = [str(script), *fixed, *given, f"--seed={seed}"]
-        name = "_".join([script.parent.name, *fixed, *given, str(seed)])
+        name = "_".join([script.resolve().parent.name, *fixed, *given, str(seed)])
         name = name.replace("--", "").replace("/", "-")
         if len(name) > LONGEST_NAME:
             name = f"{name[:LONGEST_NAME]}_{hashlib.md5(name.encode()).hexdigest()}"

@@ -1,7 +1,6 @@
 """What the benchmarks share: measuring times, medians, the table."""
 
 import json
-import os
 import platform
 import re
 import statistics
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from training.distributed import n_cores
 from training.runs import write_atomically
 
 REPEATS = 5
@@ -53,7 +53,7 @@ def write_table(path: Path, rows: list[dict], repeats: int = REPEATS) -> None:
         print(f"{r['what']}: {r['ours']:.4g} {r['unit']}; {r['against']}: {r['theirs']:.4g} "
               f"{r['unit']}; ratio {r['ratio']:.3g} (goal: {r['goal']})")  # fmt: skip
     machine = {
-        "cores": os.cpu_count(), "machine": processor(), "python": platform.python_version(),
+        "cores": n_cores(), "machine": processor(), "python": platform.python_version(),
         "numpy": np.__version__, "torch": torch.__version__, "repeats": repeats,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip

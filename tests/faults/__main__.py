@@ -22,11 +22,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.faults import disk, divergence, files, inputs, large, processes
 from tests.faults.common import TRAINERS, Tally
+from training.distributed import n_cores
 from training.runs import write_atomically
 
 OUTPUT = Path(__file__).with_name("faults.json")
 SHOWN_FAILURES = 5
-JOBS = os.cpu_count() or 1
+JOBS = n_cores()
 FAULTS: dict[str, list[Callable[[Path], Tally]]] = {
     "processes": [
         *(partial(processes.kills, trainer=trainer, n=30, jobs=JOBS) for trainer in TRAINERS),

@@ -69,7 +69,10 @@ def is_chosen_on_validation(run: TrainedRun) -> None:
         not np.array_equal(validation, run.history.get("train_loss")),
         "the validation loss is the training loss: no samples were held out",
     )
-    best = int(np.nanargmin(validation))
+    near = np.flatnonzero(validation <= np.nanmin(validation) + 1e-3)  # a script may round
+    said = run.result.get("best_epoch")
+    said = said if type(said) in (int, float) else 0
+    best = min(near, key=lambda i: abs(run.history["epoch"][i] - said))
     for name, value in (
         ("best_epoch", run.history["epoch"][best]),
         ("test_loss", test[best]),
@@ -93,6 +96,8 @@ def learns_what_can_be_learnt(
     for learnable in rng.permutation([True, False]):  # in an order that cannot be guessed
         images = make_images(submission.folder(), rng, n_train, n_test, learnable=learnable)
         runs[bool(learnable)] = submission.train(part, "--data_dir", images, "--seed", 0, *flags)
+    for run in runs.values():  # where labels are drawn at random the last weights are not the best
+        is_chosen_on_validation(run)
     learnt, chance = (accuracy_on_test(runs[kind]) for kind in (True, False))
     demand(
         learnt >= at_least,
@@ -105,6 +110,12 @@ def learns_what_can_be_learnt(
         "images whose labels were drawn at random cannot be learnt: expected a test accuracy near "
         f"0.1, at most {most:.2g}, got {chance:.3g}",
     )
+    known = column(runs[False], "val_accuracy").max()
+    demand(
+        known < 0.9,
+        "validation images whose labels were drawn at random: expected an accuracy near 0.1, got "
+        f"{known:.3g} (are they trained on?)",
+    )
     return runs[True]
 
 
@@ -112,6 +123,12 @@ def accuracy_on_test(run: TrainedRun) -> float:
     """The test accuracy of the result; fails unless it is a fraction."""
     found = float(numbers(run.result.get("test_accuracy"), "result.json: test_accuracy", ()))
     demand(0 <= found <= 1, f"result.json: test_accuracy: expected a fraction of 1, got {found:g}")
+    loss = float(numbers(run.result.get("test_loss"), "result.json: test_loss", ()))
+    demand(
+        found < 0.95 or loss < 1.45,
+        f"result.json: a test accuracy of {found:.3g} with a loss of {loss:.3g}: expected less "
+        "than 1.45 (is softmax applied twice?)",
+    )
     return found
 
 

@@ -194,12 +194,36 @@ def test_training(submission):
     is_chosen_on_validation(run)
     accuracy = accuracy_on_test(run)
     demand(accuracy > 0.8, f"test accuracy: expected more than 0.8, got {accuracy:.3g}")
-    still = submission.train("part3_rnn", *flags, "--train_steps", 60, "--eval_freq", 30,
-                             "--learning_rate", 1e-12)  # fmt: skip
+    steps = column(run, "step")
+    demand(
+        run.result["steps"] <= 500 and np.diff(steps).max() == 50,
+        "--train_steps 500 --eval_freq 50: expected 500 steps with an evaluation every 50, got "
+        f"{run.result['steps']:g} steps and evaluations at {steps[:5]}...",
+    )
+    still, longer = (
+        submission.train("part3_rnn", "--input_length", length, "--seed", 0, "--train_steps", 60,
+                         "--eval_freq", 30, "--learning_rate", 1e-12)
+        for length in (5, 9)
+    )  # fmt: skip
     accuracy = float(column(still, "test_accuracy").max())
     demand(
         accuracy < 0.4,
         f"test accuracy with a learning rate of 1e-12: expected about 0.1, got {accuracy:.3g}",
+    )
+    demand(
+        not np.array_equal(column(still, "val_loss"), column(longer, "val_loss")),
+        "val_loss with --input_length 9: expected other numbers than with 5, got the same",
+    )
+    wild = submission.train("part3_rnn", *flags, "--optimizer", "rmsprop", "--learning_rate", 0.1,
+                            "--train_steps", 40, "--eval_freq", 4)  # fmt: skip
+    is_chosen_on_validation(wild)  # the last evaluation is not the best
+    sgd = ("--optimizer", "sgd", "--learning_rate", 0.1, "--max_norm", 1e3)
+    plain = submission.train("part3_rnn", *flags, *sgd, "--train_steps", 300, "--eval_freq", 25)
+    losses = column(plain, "val_loss")
+    demand(
+        losses[-1] < losses.min() + 3,
+        f"300 steps of SGD: the validation loss falls to {losses.min():.3g} and rises again to "
+        f"{losses[-1]:.3g} (are the gradients of earlier steps cleared?)",
     )
 
 
@@ -216,7 +240,7 @@ def test_clipping(submission):
         return column(run, "train_loss")
 
     one, other, free, freer = (
-        curve(*flags) for flags in ((100, 1e-3), (1000, 1e-4), (0.1, 1e3), (0.1, 1e4))
+        curve(*flags) for flags in ((100, 1e-3), (1000, 1e-4), (0.3, 1e3), (0.3, 1e4))
     )
     close(
         other, one, rtol=5e-3, atol=5e-4,
