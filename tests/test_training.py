@@ -1088,6 +1088,23 @@ def test_whichever_length_is_reached_first_ends_the_run(
     assert (result["steps"], result["stopped_by"]) == (steps, stopped_by)
 
 
+def test_a_download_that_goes_on_is_no_file_of_a_run(run_main, tmp_path):
+    download = tmp_path / "film.mkv.part"
+    download.touch()
+    code, _, err = run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path)
+    assert (code, "holds other files" in err, download.exists()) == (2, True, True)
+
+
+@pytest.mark.parametrize(("error", "told"), [(MemoryError(), True), (UsageError("x"), False)])
+def test_a_failure_of_any_process_is_told_wrong_input_once(error, told, run_main, monkeypatch):
+    def fail() -> int:
+        raise error
+
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert bool(run_main(fail, "train.py")[2]) == told
+
+
 def test_a_folder_is_refused_before_any_data_are_loaded(run_main, tmp_path, monkeypatch):
     run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path)
     monkeypatch.setattr(train, "load_dataset", lambda *args, **options: 1 / 0)

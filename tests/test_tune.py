@@ -92,6 +92,7 @@ def test_a_run_that_diverges_comes_last_and_stops_no_other(run_main, tmp_path):
             "--dry-run is set by tune",
         ),
         (("part1_mlp/train.py", "--grid", "lr=1", "--", "--seed=7"), "--seed=7 is set by tune.py"),
+        (("part1_mlp/train.py", "--grid", "lr=1", "--", "--learning_rate", "5"), "or by --grid"),
         (("part1_mlp/train.py", "--grid", "lr=1", "--out", "."), "is a folder, name a file"),
     ],
 )
@@ -111,6 +112,13 @@ def test_many_flags_give_a_short_name(run_main, tmp_path):
         given = (script, "--grid", "lr=0.1", "--seeds", 0, "--run_dir", tmp_path, *FIXED, *flags)
         assert run_main(tune.main, "tune.py", *given, "--neg_slope", slope)[0] == 0
     assert {read_run(path).config["neg_slope"] for path in tmp_path.iterdir()} == {0.2, 0.3}
+
+
+def test_folders_name_the_part_wherever_tune_is_called_from(run_main, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT / "part1_mlp")
+    given = ("train.py", "--grid", "lr=0.1", "--seeds", 0, "--run_dir", tmp_path, *FIXED)
+    assert run_main(tune.main, "tune.py", *given)[0] == 0
+    assert [path.name.startswith("part1_mlp_") for path in tmp_path.iterdir()] == [True]
 
 
 def test_values_with_a_comma_are_written_with_a_plus():
