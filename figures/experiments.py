@@ -140,7 +140,8 @@ DESCENT = [
 ]
 IMAGES = [
     Experiment(group, script, flags, label,
-               THIRD if group in CHANGED_TWICE else SECOND if "best" in flags else FRESH,
+               THIRD if group in CHANGED_TWICE else
+               SECOND if "--recipe best" in flags else FRESH,
                QUICK_CNN if script == CNN else QUICK_MLP, more)
     for group, script, flags, label, more in (
         ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", SHIFTS + PREDICTIONS),
@@ -224,8 +225,6 @@ RNN_ADAM = [
           ("clipped", "--input_scale 1 --max_norm 0.1", "vanilla RNN, input scale 1, clip 0.1"))),
     *(each for each in RNN_LENGTHS if each.group == "rnn_length_small_T30"),
 ]
-
-
 RNN_HIDDEN = [
     *(each for each in RNN_LONGER if each.group in ("rnn_inputs1_T10", "rnn_inputs1_T15")),
     *(Experiment(f"rnn_units{n}_{recipe}_T{T}", RNN,

@@ -37,6 +37,12 @@ class Fault:
     new: str
 
 
+def ignored(flag: str, value: object) -> tuple[str, str]:
+    """Old and new text of a train script that always takes this value for a flag."""
+    change = f"args = parse()\n    args.{flag} = {value}\n    "
+    return "    return run_training(parse(), ", f"    {change}return run_training(args, "
+
+
 PART1 = [
     ("test_linear_forward", "bias left out", MODULES,
      '        out += self.params["bias"]\n', ""),
@@ -77,8 +83,7 @@ PART1 = [
      "    splits = dataset.evaluated()\n    x, y =",
      '    splits = dataset.evaluated()\n    splits["val"] = splits["test"]\n    x, y ='),
     ("test_same_seed_same_run", "seed ignored", TRAIN1,
-     "    return run_training(parse(), ",
-     "    args = parse()\n    args.seed = 0\n    return run_training(args, "),
+     *ignored("seed", 0)),
     ("test_pytorch_mlp", "no activation", TORCH,
      "layer.append(ACTIVATIONS[activation](*slope))", "layer.append(nn.Identity())"),
     ("test_pytorch_mlp", "dropout active in evaluation", TORCH,
@@ -132,11 +137,9 @@ PART1 = [
      "for linear in self.linears for name in linear.params]",
      'for linear in self.linears for name in ("weight",)]'),
     ("test_training_numpy", "another net than was asked for", TRAIN1,
-     "    return run_training(parse(), ",
-     "    args = parse()\n    args.dnn_hidden_units = (64,)\n    return run_training(args, "),
+     *ignored("dnn_hidden_units", (64,))),
     ("test_training_pytorch", "batch size ignored", TRAIN1,
-     "    return run_training(parse(), ",
-     "    args = parse()\n    args.batch_size = 64\n    return run_training(args, "),
+     *ignored("batch_size", 64)),
     ("test_training_pytorch", "softmax before the cross-entropy", TORCH_MODEL,
      "            return net(x)\n", "            return net(x).softmax(1)\n"),
     ("test_same_seed_same_run", "--model pytorch cannot be repeated", TRAIN1,
@@ -251,8 +254,7 @@ PART3 = [
      "        else:\n"
      "            self.optimizer.step()\n"),
     ("test_same_seed_same_run", "seed ignored", TRAIN3,
-     "    return run_training(parse(), ",
-     "    args = parse()\n    args.seed = 0\n    return run_training(args, "),
+     *ignored("seed", 0)),
     ("test_training", "test data used for early stopping", TRAIN3,
      '"test": 2**40 + 2', '"test": 2**40 + 1'),
     ("test_forward", "steps in reverse", RNN,
@@ -271,8 +273,7 @@ PART3 = [
     ("test_training", "target digits of other palindromes", PALINDROMES,
      "y.view(-1, self.batch_size)", "y.view(-1, self.batch_size).roll(1, 1)"),
     ("test_training", "learning rate ignored", TRAIN3,
-     "    return run_training(parse(), ",
-     "    args = parse()\n    args.learning_rate = 1e-3\n    return run_training(args, "),
+     *ignored("learning_rate", 1e-3)),
     ("test_training", "result of the last weights", TRAINER,
      "self.model.load_weights(self.best_weights)\n", "pass\n"),
     ("test_training", "gradients never cleared", TORCH_MODEL,
@@ -280,11 +281,9 @@ PART3 = [
     ("test_training", "softmax before the cross-entropy", TORCH_MODEL,
      "            return net(x)\n", "            return net(x).softmax(1)\n"),
     ("test_training", "input length ignored", TRAIN3,
-     "    return run_training(parse(), ",
-     "    args = parse()\n    args.input_length = 5\n    return run_training(args, "),
+     *ignored("input_length", 5)),
     ("test_training", "evaluated more often than asked for", TRAIN3,
-     "    return run_training(parse(), ",
-     "    args = parse()\n    args.eval_freq = 10\n    return run_training(args, "),
+     *ignored("eval_freq", 10)),
     ("test_palindromes_of_even_length", "digits from 1 to 10", PALINDROMES,
      "torch.randint(N_DIGITS, ", "1 + torch.randint(N_DIGITS, "),
 ]  # fmt: skip

@@ -480,7 +480,7 @@ def run_script(part: str, flags: list[str], folder: str) -> dict[str, str | None
 def load_arrays(
     load: Callable, names: Sequence[str], *args: object, **kwargs: object
 ) -> dict[str, np.ndarray]:
-    """Attributes, as arrays, of what a function returns, which may be a named tuple or a dict."""
+    """Attributes, as arrays, of what a function returns; a named tuple has them, too."""
     dataset = load(*args, **kwargs)
     return {name: np.asarray(getattr(dataset, name)) for name in names}
 

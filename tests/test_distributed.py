@@ -18,10 +18,10 @@ from training.distributed import (
     choose_device,
     deferred_signals,
     has_bfloat16,
-    is_main_process,
     n_restarts,
     own_device,
     process_group,
+    speaks_for_its_machine,
     started_by_torchrun,
 )
 
@@ -138,7 +138,7 @@ def test_a_scheduler_that_sets_world_size_is_no_torchrun(run_id, size, started, 
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "3")
     assert started_by_torchrun() == started
-    assert is_main_process() != started
+    assert speaks_for_its_machine() != started
     assert n_restarts() == 3 * started
 
 

@@ -22,10 +22,10 @@ from training import DivergedError, Interrupted, UsageError
 from training.distributed import (
     SINGLE_PROCESS,
     ProcessGroup,
-    is_main_process,
     n_cores,
     n_restarts,
     own_device,
+    speaks_for_its_machine,
     started_by_torchrun,
 )
 from training.flags import one_line, plain
@@ -270,7 +270,8 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
             raise
         reason, *_ = str(error).splitlines() or [type(error).__name__]
         message, code = f"out of memory ({reason})", EXIT_FAILED
-    if sys.stderr and (code == EXIT_FAILED or is_main_process()):  # wrong input fails in all alike
+    # Wrong input fails in all processes alike.
+    if sys.stderr and (code == EXIT_FAILED or speaks_for_its_machine()):
         print(f"{Path(sys.argv[0]).name}: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
 

@@ -139,8 +139,8 @@ def n_restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if started_by_torchrun() else 0
 
 
-def is_main_process() -> bool:
-    """Whether this process may print for its machine; available before the group exists."""
+def speaks_for_its_machine() -> bool:
+    """Whether this process prints for all of its machine; known before the group exists."""
     return not started_by_torchrun() or os.environ.get("LOCAL_RANK", "0") == "0"
 
 

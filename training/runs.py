@@ -42,6 +42,7 @@ FIGURES = (  # that a part's plot.py or predict.py draws into a run's folder
     "curves", "boundary", "confusion", "mistakes", "filters", "predictions", "lengths", "gradients",
     "trajectories",
 )  # fmt: skip
+FIGURE_FILE = re.compile(rf"({'|'.join(FIGURES)})\.(png|pdf|gif)|boundary_\d+\.gif")
 TEMPORARY = ".part"  # suffix of a file that is being written
 
 
@@ -110,9 +111,8 @@ class RunFolder:
             self._lock()
             self._check_contents(resume=resume, overwrite=overwrite)
             for file in path.iterdir():
-                figure = file.stem in FIGURES and file.suffix in (".png", ".pdf", ".gif")
-                figure |= bool(re.fullmatch(r"boundary_\d+\.gif", file.name))  # of several runs
-                earlier = figure or file.name in (RESULT, HISTORY, *CHECKPOINTS)
+                earlier = file.name in (RESULT, HISTORY, *CHECKPOINTS)
+                earlier = earlier or FIGURE_FILE.fullmatch(file.name)
                 if file.match(f".*{TEMPORARY}") or (overwrite and earlier):
                     file.unlink()
         except (OSError, ValueError) as error:  # a ValueError: UsageError, or a zero byte in a name

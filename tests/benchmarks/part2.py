@@ -29,7 +29,7 @@ from data.images import MEAN, STD
 from part2_cnn import train
 from part2_cnn.model import CNN
 from tests.benchmarks.common import medians, row, seconds_of, write_table
-from training.distributed import choose_precision, is_main_process, process_group
+from training.distributed import choose_precision, process_group, speaks_for_its_machine
 
 OUTPUT = Path(__file__).with_suffix(".json")
 BATCH = 128
@@ -205,7 +205,7 @@ def main() -> None:
         parser.error("give --data_dir, or set CIFAR10_DIR")
     if args.measure:
         measured_here = MEASUREMENTS[args.measure](args.data_dir)
-        if is_main_process():
+        if speaks_for_its_machine():
             print(json.dumps(measured_here))
     else:
         write_table(OUTPUT, rows(args.data_dir), repeats=REPEATS)

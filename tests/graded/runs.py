@@ -1,5 +1,6 @@
 """What a train script has to leave behind, and the images it is given."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,16 @@ def accuracy_on_test(run: TrainedRun) -> float:
         "than 1.45 (is softmax applied twice?)",
     )
     return found
+
+
+def a_seed_decides(run: Callable[[int], TrainedRun], what: str = "train_loss") -> None:
+    """Fails unless a seed twice gives the same curve, and another one another."""
+    first, again, other = (column(run(seed), "train_loss") for seed in (0, 0, 1))
+    close(again, first, f"{what} of a second run with the same seed", rtol=0, atol=0)
+    demand(
+        not np.array_equal(first, other),
+        f"{what} with another seed: expected another curve, got the same",
+    )
 
 
 def stands_still(run: TrainedRun) -> None:
