@@ -16,6 +16,9 @@ RESULT = {"test_accuracy", "test_loss", "best_epoch", "epochs", "steps", "second
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
            "truck")  # fmt: skip
 
+# No loss of ten classes gets lower if softmax is applied twice: log(e + 9) - 1 = 1.461.
+TWICE = 1.46
+
 
 def make_images(
     folder: Path, rng: np.random.Generator, n_train: int, n_test: int, *, learnable: bool = True
@@ -124,11 +127,11 @@ def accuracy_on_test(run: TrainedRun) -> float:
     """The test accuracy of the result; fails unless it is a fraction."""
     found = float(numbers(run.result.get("test_accuracy"), "result.json: test_accuracy", ()))
     demand(0 <= found <= 1, f"result.json: test_accuracy: expected a fraction of 1, got {found:g}")
-    loss = float(numbers(run.result.get("test_loss"), "result.json: test_loss", ()))
+    lowest = min(column(run, f"{split}_loss").min() for split in ("train", "val"))
     demand(
-        found < 0.95 or loss < 1.45,
-        f"result.json: a test accuracy of {found:.3g} with a loss of {loss:.3g}: expected less "
-        "than 1.45 (is softmax applied twice?)",
+        found < 0.6 or lowest < TWICE,
+        f"a test accuracy of {found:.3g}, but no training or validation loss in history.csv is "
+        f"below {TWICE}: the lowest is {lowest:.3g} (is softmax applied twice?)",
     )
     return found
 
