@@ -106,7 +106,7 @@ def figures() -> dict[str, ReportFigure]:
         "4": ReportFigure(
             1, "The MLP 512-256-128 on CIFAR-10 with recipe original, and below, as coursework "
             f"often does it, with the test set in the place of the validation set: {CURVES}",
-            images.mlp_curves, [mlp, mlp_stopped], images.image_curves),
+            images.net_curves, [mlp, mlp_stopped], images.image_curves),
         "optimisations": ReportFigure(
             1, "What each optimisation of the MLP on CIFAR-10 is worth: recipe original, and with "
             "one of them removed. Circles are seeds; dotted: the mean with all of them.",
@@ -117,7 +117,7 @@ def figures() -> dict[str, ReportFigure]:
             images.best_gain),
         "5": ReportFigure(
             2, f"The CNN on CIFAR-10 with recipe original: {CURVES}",
-            images.cnn_curves, [cnn], images.image_curves),
+            images.net_curves, [cnn], images.image_curves),
         "cnn_mistakes": ReportFigure(
             2, "What the CNN with recipe original confuses: the answers of all seeds to the test "
             "images, computed again after training, and the accuracy of each class.",
@@ -153,7 +153,7 @@ def figures() -> dict[str, ReportFigure]:
             rnn.lengths, experiments.RNN_LENGTHS, rnn.lengths_text),
         "longer": ReportFigure(
             3, f"The share of seeds that {SOLVE} against the number of digits read, for two "
-            "standard deviations of the input weights. Bars are confidence intervals.",
+            "input scales. Bars are confidence intervals.",
             rnn.longer_lengths, experiments.RNN_LONGER),
         "limits": ReportFigure(
             3, "What limits a vanilla RNN's memory: how much the loss depends on each hidden state "

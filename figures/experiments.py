@@ -109,24 +109,20 @@ INPUT_SCALES = {"inputs1": "1", "inputs0316": "0.3162"}
 NORMAL_INIT = "--init normal --init_scale 1"  # of W_hh: standard deviation 1 / sqrt(units)
 SMALL_INPUTS, SMALL_STEPS = "--input_scale 0.03", "--learning_rate 3e-4 --max_norm 0.1"
 ADAM = "--optimizer adam --learning_rate 3e-3"
-NORMAL, BISTABLE = "normal initialisation", "bistable initialisation"
 
 # fmt: off
 TOY = [
     Experiment(f"mlp_{model}_{dataset}_{kind}", MLP, f"--model {model} --dataset {dataset}{more}",
-               label, THIRTY, QUICK_TOY)
-    for model, dataset, kind, more, label in (
-        ("numpy", "circles", "original", "", "NumPy"),
-        ("pytorch", "circles", "original", "", "PyTorch"),
-        ("pytorch", "circles", "equal", " --init he", "PyTorch, NumPy's weights"),
-        ("numpy", "moons", "original", "", "NumPy"),
-        ("pytorch", "moons", "original", "", "PyTorch"),
-        ("pytorch", "moons", "equal", " --init he", "PyTorch, NumPy's weights"),
-        ("numpy", "circles", "matched", MATCHED, "NumPy, factor 0.5, noise matched"),
-        ("pytorch", "circles", "matched", MATCHED, "PyTorch, factor 0.5, noise matched"),
-        ("numpy", "circles", "narrow", NARROW, "NumPy, factor 0.8, noise matched"),
-        ("pytorch", "circles", "narrow", NARROW, "PyTorch, factor 0.8, noise matched"),
+               MODELS[model] + label, THIRTY, QUICK_TOY)
+    for dataset, kind, more, label, models in (
+        ("circles", "original", "", "", MODELS),
+        ("circles", "equal", " --init he", ", NumPy's weights", ("pytorch",)),
+        ("moons", "original", "", "", MODELS),
+        ("moons", "equal", " --init he", ", NumPy's weights", ("pytorch",)),
+        ("circles", "matched", MATCHED, ", factor 0.5, noise matched", MODELS),
+        ("circles", "narrow", NARROW, ", factor 0.8, noise matched", MODELS),
     )
+    for model in models
 ]
 # One NumPy net by single-sample, mini-batch and full-batch gradient descent, at the same rate.
 DESCENT = [
@@ -183,21 +179,18 @@ RNN_LONGER = [
     for name, scale in INPUT_SCALES.items()
     for T in (5, 10, 15, 20, 30, 50)
 ]
-SMALL = "vanilla RNN, small inputs and steps"
 RNN_LIMITS = [  # T = 30; the first is the original's net
     next(each for each in RNN_LONGER if each.measures),
-    *(Experiment(f"rnn_T30_{kind}", RNN, f"--input_length 30 {change} {MANY_STEPS}", label, TEN,
+    *(Experiment(f"rnn_T30_{kind}", RNN, f"--input_length 30 {change} {MANY_STEPS}", kind, TEN,
                  QUICK_RNN, MEMORY)
-      for kind, change, label in (
-          ("small_inputs", f"{NORMAL_INIT} {SMALL_INPUTS}", "vanilla RNN, small inputs"),
-          ("small_steps", f"{NORMAL_INIT} --input_scale 1 {SMALL_STEPS}",
-           "vanilla RNN, small steps"),
-          ("small_both", f"{NORMAL_INIT} {SMALL_INPUTS} {SMALL_STEPS}", SMALL),
-          ("bistable", "--recipe best", BISTABLE),
+      for kind, change in (
+          ("small_inputs", f"{NORMAL_INIT} {SMALL_INPUTS}"),
+          ("small_steps", f"{NORMAL_INIT} --input_scale 1 {SMALL_STEPS}"),
+          ("small_both", f"{NORMAL_INIT} {SMALL_INPUTS} {SMALL_STEPS}"),
+          ("bistable", "--recipe best"),
       ))
 ]
 # Figure 7: each net with its optimiser and rate, chosen on validation from one grid (T = 30).
-DESIGNED = "vanilla RNN, bistable (hand-designed)"
 RNN_LENGTHS = [
     Experiment(f"rnn_length_{kind}_T{T}", RNN,
                f"--input_length {T} {flags} {MANY_STEPS}", label,
@@ -210,7 +203,7 @@ RNN_LENGTHS = [
         ("lstm", "--cell lstm --forget_bias 1 --optimizer rmsprop --learning_rate 1e-2",
          "LSTM, forget bias 1"),
         ("gru", "--cell gru --optimizer rmsprop --learning_rate 1e-2", "GRU"),
-        ("bistable", "--recipe best --schedule constant", DESIGNED),
+        ("bistable", "--recipe best --schedule constant", "vanilla RNN, bistable (hand-designed)"),
     )
     for T in (5, 10, 20, 30, 50, 100)
 ]
@@ -218,21 +211,19 @@ RNN_LENGTHS = [
 RNN_ADAM = [
     *(each for each in RNN_LENGTHS if each.group == "rnn_length_original_T30"),
     *(Experiment(f"rnn_T30_adam_{kind}", RNN,
-                 f"--input_length 30 {NORMAL_INIT} {change} {ADAM} {MANY_STEPS}", label,
-                 TEN[:5], "")
-      for kind, change, label in (
-          ("small_inputs", SMALL_INPUTS, "vanilla RNN, small inputs"),
-          ("clipped", "--input_scale 1 --max_norm 0.1", "vanilla RNN, input scale 1, clip 0.1"))),
+                 f"--input_length 30 {NORMAL_INIT} {change} {ADAM} {MANY_STEPS}", kind, TEN[:5], "")
+      for kind, change in (("small_inputs", SMALL_INPUTS),
+                           ("clipped", "--input_scale 1 --max_norm 0.1"))),
     *(each for each in RNN_LENGTHS if each.group == "rnn_length_small_T30"),
 ]
 RNN_HIDDEN = [
     *(each for each in RNN_LONGER if each.group in ("rnn_inputs1_T10", "rnn_inputs1_T15")),
     *(Experiment(f"rnn_units{n}_{recipe}_T{T}", RNN,
                  f"--input_length {T} --num_hidden {n} --recipe {recipe} {flags} {MANY_STEPS}",
-                 label, TEN, QUICK_RNN if n in (16, 64) else "")
-      for recipe, flags, label, sizes in (
-          ("original", f"{NORMAL_INIT} --input_scale 1", NORMAL, (4, 8, 16, 32, 64, 256)),
-          ("best", "--schedule constant", BISTABLE, (2, 4, 8, 16, 32, 64, 128, 256)))
+                 recipe, TEN, QUICK_RNN if n in (16, 64) else "")
+      for recipe, flags, sizes in (
+          ("original", f"{NORMAL_INIT} --input_scale 1", (4, 8, 16, 32, 64, 256)),
+          ("best", "--schedule constant", (2, 4, 8, 16, 32, 64, 128, 256)))
       for T in (10, 15) for n in sizes),
 ]
 # fmt: on

@@ -64,7 +64,7 @@ def mlp_and_cnn(groups: Sequence[Group]) -> Figure:
     seeds = [f"seed {run.config['seed']}" for run in groups[0].runs]
     bars.set_yticks(range(len(mlp)), seeds)
     bars.invert_yaxis()
-    bars.set(xlabel="share of the test images", xlim=(0, 1), title="who gets them right")
+    bars.set(xlabel="share of the test images", xlim=(0, 1), title="correct answers")
     bars.grid(visible=False)
     bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=4, fontsize=7,
                 columnspacing=1)  # fmt: skip
@@ -119,9 +119,7 @@ def cnn_better(records: Records) -> Claim:
 def efficiency(groups: Sequence[Group]) -> Figure:
     """Claim C4: accuracy against the number of parameters and of multiply-adds."""
     figure, (panels,) = new_figure(1, 2, sharey=True, panel=(3.25, 2.9))
-    kinds: dict[str, list[Group]] = {}
-    for group in groups:
-        kinds.setdefault(kind_of(group), []).append(group)
+    kinds = {kind: [g for g in groups if kind_of(g) == kind] for kind in map(kind_of, groups)}
     styles = ("o-", "s", "^--")
     for (kind, same), colour, style in zip(kinds.items(), COLOURS, styles, strict=False):
         same = sorted(same, key=size)
@@ -275,6 +273,6 @@ def robust(records: Records) -> Claim:
         f"(crops and flips), {seeds_of(short)} of each net. All test images are shifted by {at} "
         "pixels left, right, up and down; black or the edge's pixels fill the gap. Compared are "
         "the accuracy, relative to unshifted images, and the share of images whose prediction "
-        "stays the same.",
+        "stays the same. The claim is conditional, too, if it holds without augmentation alone.",
         effects, judged, ends.get(judged, "The runs do not decide.") + border, "shifts",
     )  # fmt: skip

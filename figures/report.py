@@ -13,8 +13,9 @@ import part3_rnn.recipes
 from data.toy import DEFAULT_FACTOR, DEFAULT_NOISE, DEFAULT_SAMPLES
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
-from figures.effects import CONFIDENCE, Claim, Effect, paired, wilson
+from figures.effects import CONFIDENCE, Claim, Effect, p_value, paired, wilson
 from figures.experiments import EXPERIMENTS, ORIGINAL_MLP, Group, Records, is_on_gpu, seeds_of
+from figures.gradient_claims import adam_effects
 from figures.images import optimisation_effects
 from figures.measurements import cnn_costs, mlp_costs, total
 from figures.rnn import n_solved
@@ -53,6 +54,7 @@ def _deviation(values: np.ndarray) -> float:
 
 STATISTICS = {"mean": np.mean, "sd": _deviation, "min": np.min, "max": np.max}
 EFFECT_PARTS = ("first", "second", "difference", "low", "high")
+TEXTS = (".verdict", ".what", ".p")  # the ends of keys whose values are no plain numbers
 
 
 def results_table(records: Records) -> str:
@@ -123,15 +125,12 @@ def settings_table(records: Records) -> str:
 
 def unset(flag: str, dataset: str | None) -> object:
     """What a flag that is not given means for a data set; empty if it is for others."""
-    if flag == "eval_freq":
-        return "epoch"
-    if flag == "factor":
-        return DEFAULT_FACTOR if dataset == "circles" else ""
-    if flag == "noise":
-        return DEFAULT_NOISE.get(dataset, "")
-    if flag == "n_samples":
-        return DEFAULT_SAMPLES if dataset in DEFAULT_NOISE else "all"
-    return ""
+    return {
+        "eval_freq": "epoch",
+        "factor": DEFAULT_FACTOR if dataset == "circles" else "",
+        "noise": DEFAULT_NOISE.get(dataset, ""),
+        "n_samples": DEFAULT_SAMPLES if dataset in DEFAULT_NOISE else "all",
+    }.get(flag, "")
 
 
 def _first_sentence(claim: Claim) -> str:
@@ -230,6 +229,7 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
         [records[name] for name in (IMAGES[0], *(each.group for each in experiments.ABLATION))]
     )
     effects["stopped"] = (stopped_effect(records),)
+    effects["adam"] = adam_effects([records.read(each) for each in experiments.RNN_ADAM])
     for claim in claims:
         found[f"{claim.number}.verdict"] = claim.verdict
     for key, those in effects.items():
@@ -237,19 +237,19 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
             values = (*effect.values, effect.difference, effect.low, effect.high)
             for part, value in zip(EFFECT_PARTS, values, strict=True):
                 found[f"{key}.{i}.{part}"] = f"{value:.{effect.decimals}f}"
-            found[f"{key}.{i}.p"] = f"{effect.p:.2g}"
+            found[f"{key}.{i}.p"] = p_value(effect.p)
             found[f"{key}.{i}.what"] = f"{effect.what}: {', '.join(effect.names)}"
     return found
 
 
 def exports(found: Mapping[str, str]) -> tuple[str, str]:
     r"""The results as JSON and as LaTeX, in which \result{KEY} is the text of a key."""
-    numbers = {k: v if k.endswith(("verdict", "what")) else json.loads(v) for k, v in found.items()}
+    numbers = {k: v if k.endswith(TEXTS) else json.loads(v) for k, v in found.items()}
     lines = [
         "% Written by figures/regenerate.py. In the preamble: \\input{results.tex}; in the text:",
         r"% \result{cnn.original.test_accuracy.mean}, or \num{\result{C8.1.low}} for a true minus.",
         r"\newcommand{\result}[1]{\ifcsname result@#1\endcsname\csname result@#1\endcsname"
-        r"\else\textbf{?? #1}\fi}",
+        r"\else\textbf{?? \detokenize{#1}}\fi}",
     ]
     for key, value in found.items():
         text = value.replace("%", r"\%")
@@ -312,6 +312,7 @@ def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     hidden_units = records[IMAGES[0]].config["dnn_hidden_units"]
     return Template(TEMPLATE.read_text()).substitute(
         summary=summary(records, claims),
+        small_inputs=experiments.SMALL_INPUTS.split()[-1],
         confidence=f"{100 * CONFIDENCE:g} %",
         level=f"{1 - CONFIDENCE:.2g}",
         comparison=comparison_table(records),

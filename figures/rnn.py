@@ -23,9 +23,10 @@ from training.plotting import (
     shared_legend,
 )
 
+OPTIMISERS = {"adam": "Adam", "rmsprop": "RMSprop"}
 INITS = {"normal": "normal initialisation", "identity": "bistable initialisation"}
 KINDS = ("original", "small inputs", "small steps", "small inputs and steps", "bistable")  # C8
-ADAM_KINDS = ("adam", "adam, small inputs", "adam, clipped", "adam, both")  # as in RNN_ADAM
+ADAM_KINDS = ("Adam", "Adam, small inputs", "Adam, clipped", "Adam, both")  # as in RNN_ADAM
 STYLES = (  # colour, line, marker: of different brightness, so that grey print tells them apart
     ("#000000", "-", "o"), (COLOURS[1], "--", "s"), (COLOURS[0], "-.", "^"),
     (COLOURS[3], ":", "D"), (COLOURS[2], (0, (5, 1, 1, 1, 1, 1)), "v"), (COLOURS[5], "-", "P"),
@@ -73,25 +74,24 @@ def outcome(group: Group) -> str:
     return f"{solved} of {n} seeds (mean accuracy {group.accuracies.mean():.2f})"
 
 
+def _memory(group: Group, name: str) -> np.ndarray:
+    """A column of what was measured on each seed: (n_seeds, T)."""
+    return np.stack([read_measure(run.path, "memory.csv")[name] for run in group.runs])
+
+
 def gradient_ratio(group: Group, when: str) -> np.ndarray:
     """For each seed: the norm of the loss's gradient at each state, relative to the last state's.
 
     Args:
         when: `initial` or `trained`.
     """
-    measured = np.stack([read_measure(run.path, "memory.csv") for run in group.runs])
-    norms = np.maximum(measured[f"{when}_gradient"], np.finfo(float).tiny)
+    norms = np.maximum(_memory(group, f"{when}_gradient"), np.finfo(float).tiny)
     return norms / norms[:, -1:]
 
 
-def dependence(group: Group, when: str) -> np.ndarray:
-    """For each seed: how much the last state depends on the first digit, a correlation ratio.
-
-    Args:
-        when: `initial` or `trained`.
-    """
-    measured = np.stack([read_measure(run.path, "memory.csv") for run in group.runs])
-    return measured[f"{when}_share"][:, -1]
+def last_share(group: Group, when: str) -> np.ndarray:
+    """For each seed: how much the last state depends on the first digit, a correlation ratio."""
+    return _memory(group, f"{when}_share")[:, -1]
 
 
 # --- Figures --------------------------------------------------------------------------------------
@@ -157,8 +157,7 @@ def first_steps(groups: Sequence[Group]) -> Figure:
         length, last = group.config["input_length"], group.config["train_steps"]
         which = "first" if group is groups[0] else "all"
         top.set(title=f"T = {length}: {which} {last:,} steps, {seeds_of(group)}", ylim=(0, 1.03))
-        mark_chance(top)
-        top.lines[-1].set_label("chance")
+        mark_chance(top, label="chance")
         top.legend(loc="center right", fontsize=8)
         bottom.set(xlabel="step")
         bottom.legend(loc="upper right", fontsize=8)
@@ -196,13 +195,13 @@ def first_steps_text(groups: Sequence[Group]) -> str:
         f"After {config['train_steps']} steps of {config['batch_size']} palindromes the lowest "
         f"test accuracy of {seeds_of(groups[0])} is {lowest[-1]:.4f}; {reached}. Training and test "
         f"palindromes come from the same small set; their mean accuracies differ by {apart:.3f} at "
-        "most. See also claim C6."
+        "most."
     )
 
 
 def settings_of(group: Group) -> str:
     """The optimiser and the learning rate of a group."""
-    return f"{group.config['optimizer']}, {group.config['learning_rate']:g}"
+    return f"{OPTIMISERS[group.config['optimizer']]}, {group.config['learning_rate']:g}"
 
 
 def lengths(groups: Sequence[Group]) -> Figure:
@@ -251,11 +250,12 @@ def lengths_text(groups: Sequence[Group]) -> str:
             k, n = n_solved(longest)
             low, high = wilson(k, n)
             solved = f"T = {longest.config['input_length']:,} ({k} of {n}, {low:.2f} to {high:.2f})"
-        rows.append(f"{label} ({settings_of(same[0])}): {solved}")
+        parameters = f"{same[0].runs[0].result['parameters']:,} parameters"
+        rows.append(f"{label} ({settings_of(same[0])}, {parameters}): {solved}")
     return (
-        f"The longest T that most of {seeds_of(groups[0])} solve (accuracy {SOLVED:g}), how many "
-        f"do, and their share's interval: {'; '.join(rows)}. The bistable initialisation was "
-        "designed by hand for this task (see figure limits)."
+        f"Of the lengths tried, the longest T that most of {seeds_of(groups[0])} solve (accuracy "
+        f"{SOLVED:g}), how many do, and their share's interval: {'; '.join(rows)}. The bistable "
+        "initialisation was designed by hand for this task (see figure limits)."
     )
 
 
@@ -297,7 +297,7 @@ def limits(groups: Sequence[Group]) -> Figure:
         colour = STYLES[i][0] if i < len(nets) else "#808080"
         k, n = n_solved(group)
         bar = solved.barh(i, k / n, color=colour, alpha=0.35)
-        solved.plot(wilson(k, n), (i, i), color=colour, linewidth=1)
+        solved.plot(wilson(k, n), (i + 0.3, i + 0.3), color=colour, linewidth=1)
         (mark,) = solved.plot(group.accuracies, np.full(n, i), "|k", markersize=7)
     for group, (colour, _, marker) in zip(nets, STYLES, strict=False):
         reached = group.accuracies
@@ -305,7 +305,7 @@ def limits(groups: Sequence[Group]) -> Figure:
         scatter.plot(gradient_ratio(group, "trained")[:, 0], reached, marker, **style)
     solved.set_yticks(range(len(groups)), names, fontsize=8)
     solved.set(
-        xlim=(0, 1.03), ylim=(len(groups) + 2, -0.6), title=f"T = {length}: who solves it (seeds)"
+        xlim=(0, 1.03), ylim=(len(groups) + 2, -0.6), title=f"T = {length}: seeds that solve it"
     )
     legend = "share of seeds that solve it", "test accuracy of a seed"
     solved.legend((bar, mark), legend, fontsize=8, loc="lower right")

@@ -61,10 +61,11 @@ def five_digits(records: Records) -> Claim:
     return Claim(
         "C6", "With T = 5 the accuracy is close to perfect.",
         f"Recipe original, {seeds_of(group)}; every palindrome of six digits. A seed has solved "
-        f"it if at least {100 * SOLVED:.0f} % are right.",
+        f"it if at least {100 * SOLVED:.0f} % are right. The claim is supported if the interval of "
+        f"the share of seeds that solve it is above {MOST:g}.",
         (paired(what, names, initial["wrong"], wrong, 1),), verdict,
         f"{found[verdict]}: {solved} of {len(wrong)} seeds solve it (their share is "
-        f"{solved / len(wrong):.2f} [{low:.2f}, {high:.2f}]; {MOST:g} decides), and "
+        f"{solved / len(wrong):.2f} [{low:.2f}, {high:.2f}]), and "
         f"{wrong.sum():,} of all {n * len(wrong):,} answers are wrong. There are only {n:,} "
         f"palindromes of this length, and training had shown each net {shown} of them{stored}.",
         "6",
@@ -115,9 +116,10 @@ def longer(records: Records) -> Claim:
     return Claim(
         "C7", "Accuracy falls as the palindromes get longer.",
         f"Vanilla RNN, {seeds_of(group)}, {len(scales)} input scales (standard deviations of "
-        "the input weights), which the original leaves open. The shorter runs are the longer ones, "
-        f"cut off. A seed has solved a length if its accuracy is at least {SOLVED:g}. Each scale "
-        "and number of steps is a condition: the claim is supported if it holds in all of them.",
+        "the input weights), which the original leaves open. What is told of fewer steps is read "
+        "off the same runs at that point. A seed has solved a length if its accuracy is at least "
+        f"{SOLVED:g}. Each scale and number of steps is a condition: the claim is supported if it "
+        "holds in all of them.",
         effects, verdict,
         f"{found[verdict]} Of the lengths tried, the longest that most seeds solve: {limit}.{same}",
         "longer",
@@ -196,16 +198,20 @@ def hidden_state(records: Records) -> Claim:
             f" With the {better} fewer units are enough for every task than with the {worse}. "
             "Where at most half of the latter's seeds solve it with as many "
             f"({shown_by}), the state has room, and what is missing is training that uses it, at "
-            "the one learning rate of these runs."
+            "the one learning rate and input scale of these runs (C7 tries another scale)."
         ) * bool(alone)
+    about = (
+        f"{INITS[init]} (input scale {next(iter(sizes.values())).config['input_scale']:g})"
+        for (init, _), sizes in nets.items()
+    )
     fewest = "; ".join(f"{n} ({task}, {listed(k)} steps)" for (n, task), k in enough.items())
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",
         f"Vanilla RNN with {units[0]} to {units[-1]} hidden units, {seeds_of(group)}, "
-        f"{listed(inits)}. A seed has solved a task if its accuracy is at least {SOLVED:g}. An "
-        "initialisation shows a bottleneck if in some of its tasks significantly more seeds solve "
-        f"it with {HIDDEN_UNITS} units than with the fewest, and in none fewer. The claim is "
-        "supported if every initialisation shows one, conditional if only some do.",
+        f"{listed(dict.fromkeys(about))}. A seed has solved a task if its accuracy is at least "
+        f"{SOLVED:g}. An initialisation shows a bottleneck if in some of its tasks significantly "
+        f"more seeds solve it with {HIDDEN_UNITS} units than with the fewest, and in none fewer. "
+        "The claim is supported if every initialisation shows one, conditional if only some do.",
         effects, verdict,
         f"{found[verdict]}{not_shown} The smallest net that most seeds solve it with: "
         f"{fewest}.{room}",

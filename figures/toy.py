@@ -159,9 +159,8 @@ def convergence(groups: Sequence[Group]) -> Figure:
                 axes.plot(steps, spread, **style, markersize=2.5, alpha=0.4)
                 label = group.label if share == CONVERGED_C1[0] else None
                 mean = {"markersize": 7, "markeredgecolor": "black", "ecolor": "black"}
-                half = 0.0  # of a single seed
-                if len(steps) > 1:
-                    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(steps) - 1) * stats.sem(steps)
+                n = len(steps)
+                half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(steps) if n > 1 else 0
                 axes.errorbar(steps.mean(), place, xerr=half, **style, **mean, label=label)
         _logarithmic(axes, "steps (large: mean and 95 % interval)")
         axes.set_title(f"{nets[0].config['dataset']}, {seeds_of(nets[0])}")
@@ -251,9 +250,9 @@ def gradient_descent_discussion(groups: Sequence[Group]) -> str:
         late.append(column(group.runs, "val_accuracy")[:, -1].mean())
         epochs = group.runs[0].result["epochs"]
         ends.append(f"{group.label} {late[-1]:.3f} after {epochs:,g} epochs")
-    ahead = "After as many epochs a smaller batch, which makes more steps, is ahead"
+    ahead = "After the same number of epochs a smaller batch, which makes more steps, is ahead"
     if not (np.diff(early) < 0).all():
-        ahead = "After as many epochs a smaller batch is not always ahead"
+        ahead = "After the same number of epochs a smaller batch is not always ahead"
     elif not (np.diff(late) < 0).all():
         ahead += "; at the end no longer"
     apart = max(int(np.diff(group.runs[0].history["step"]).max()) for group in groups)

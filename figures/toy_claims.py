@@ -19,6 +19,7 @@ from figures.effects import (
     listed,
     p_value,
     paired,
+    scientific,
     verdict,
     welch,
 )
@@ -51,7 +52,7 @@ def same_nets(records: Records) -> Claim:
         found = INCONCLUSIVE
     apart = (
         "With NumPy's initial weights and the same batches, PyTorch's MLP differs from the NumPy "
-        f"MLP by {steps_apart:,} steps and {loss_apart:.1g} in validation loss at most"
+        f"MLP by {steps_apart:,} steps and {scientific(loss_apart)} in validation loss at most"
     )
     if steps_apart > ours.runs[0].history["step"][1]:  # the steps between two evaluations
         cause = "the initialisation is not all that makes a difference."
@@ -60,22 +61,20 @@ def same_nets(records: Records) -> Claim:
     else:
         cause = "the library makes no difference."
     return Claim(
-        number="C1",
-        text="PyTorch's MLP converges in fewer steps than the NumPy MLP; both end at the same "
+        "C1", "PyTorch's MLP converges in fewer steps than the NumPy MLP; both end at the same "
         "accuracy.",
-        design=f"Recipe original, {seeds_of(ours)} on circles and on moons. Each net has its "
+        f"Recipe original, {seeds_of(ours)} on circles and on moons. Each net has its "
         "default initialisation: He's normal weights in NumPy, uniform weights in PyTorch. Nets of "
         "the same seed have the same data and batches and are paired. Compared are the steps to "
         f"{listed(map(percent, CONVERGED_C1))} of a run's final validation accuracy, evaluated "
         f"every {ours.runs[0].history['step'][1]:.0f} steps, and the test accuracies, whose "
         "equivalence is tested by two one-sided tests. Holm's correction is over the "
         f"{len(steps)} differences in steps; those in accuracy are not corrected, since "
-        "equivalence decides.",
-        effects=(*steps, *final),
-        verdict=found,
-        meaning=f"{_meaning_of_steps(steps)} {_meaning_of_accuracies(same)} {apart}: {cause}",
-        figure="toy_claims",
-    )
+        "equivalence decides: without it on both sets the claim is not supported.",
+        (*steps, *final), found,
+        f"{_meaning_of_steps(steps)} {_meaning_of_accuracies(same)} {apart}: {cause}",
+        "toy_claims",
+    )  # fmt: skip
 
 
 def _meaning_of_steps(steps: Sequence[Effect]) -> str:
@@ -83,7 +82,7 @@ def _meaning_of_steps(steps: Sequence[Effect]) -> str:
     ours, theirs = f"the NumPy MLP needs fewer steps to {more}", "PyTorch's MLP needs fewer steps"
     return {
         SUPPORTED: f"{theirs} to every threshold.",
-        CONTRADICTED: f"PyTorch's MLP needs significantly fewer steps to no threshold; {ours}.",
+        CONTRADICTED: f"To no threshold does PyTorch's MLP need significantly fewer steps; {ours}.",
         CONDITIONAL: f"{theirs} to {fewer}; {ours}.",
         INCONCLUSIVE: f"{theirs} to {fewer}; no other difference in steps is significant."
         if fewer
@@ -119,19 +118,15 @@ def circles_harder(records: Records) -> Claim:
         for factor, nets in circles.items()
     ]
     return Claim(
-        number="C2",
-        text="Circles are harder to learn than moons.",
-        design=f"Sets of the same Bayes accuracy: {', '.join(sets)} and moons with noise "
+        "C2", "Circles are harder to learn than moons.",
+        f"Sets of the same Bayes accuracy: {', '.join(sets)} and moons with noise "
         f"{DEFAULT_NOISE['moons']:g} ({bayes_accuracy_of(moons[0].config):.4f}). Recipe original, "
         f"{seeds_of(moons[0])}; a seed counts with the mean of its NumPy and its PyTorch MLP. "
         f"Compared are the steps to {listed(map(percent, CONVERGED_C2))} of a run's final "
         "validation accuracy, and the Bayes accuracy minus the test accuracy. Welch's test "
         f"with Holm's correction over {len(effects)} differences.",
-        effects=effects,
-        verdict=verdict(effects),
-        meaning=_meaning_of_difficulties(effects, alone),
-        figure="toy_difficulty",
-    )
+        effects, verdict(effects), _meaning_of_difficulties(effects, alone), "toy_difficulty",
+    )  # fmt: skip
 
 
 def _difficulties(circles: dict[str, list[Group]], moons: list[Group]) -> tuple[Effect, ...]:
@@ -187,7 +182,7 @@ def _meaning_of_difficulties(effects: Sequence[Effect], alone: Sequence[Sequence
         f"The NumPy and the PyTorch MLP have significant differences of opposite sign in "
         f"{listed(opposite)}."
         if opposite
-        else "No difference is significant for both nets with opposite signs."
+        else "In no measure do the two nets differ significantly in opposite directions."
     )
     return " ".join(sentences)
 

@@ -400,6 +400,7 @@ def test_robustness(ahead, verdict, says, tmp_path):
         assert effect.values == pytest.approx((0.6 + 0.1 * sign, 0.6), abs=2e-4)
     assert "5 epochs, with and without augmentation (crops and flips), 3 seeds" in claim.design
     assert "by 4 pixels" in claim.design
+    assert "conditional, too, if it holds without augmentation alone" in claim.design
     check_text(claim)
 
 
@@ -532,6 +533,8 @@ def test_best_gain():
         "wide (2 seeds, 6.0 times the parameters) 0.6200, a difference of 12.0 points, and 0.6400 "
         "with test-time augmentation."
     )
+    groups[1].config["views"] = 1
+    assert "5.0 points; recipe best, wide" in images.best_gain(groups)
 
 
 def test_the_discussion_of_curves_takes_the_kept_weights():
@@ -661,7 +664,8 @@ def test_figure_5(tmp_path):
     check_curves(loss, "loss", group)
     check_curves(accuracy, "accuracy", group)
     assert legend_of(loss) == legend_of(accuracy) == ["train", "test"]
-    assert loss.get_title() == "CNN on CIFAR-10, 3 seeds"
+    assert loss.get_title() == "CNN on CIFAR-10, 3 seeds,\nstopped by the validation loss"
+    assert loss.get_ylim()[0] == 0
 
 
 @pytest.mark.parametrize(("name", "net", "n"), [("mlp_best", "MLP", 3), ("cnn_best", "CNN", 2)])

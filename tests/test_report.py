@@ -11,7 +11,7 @@ import pytest
 from data.toy import DEFAULT_NOISE, bayes_accuracy
 from figures import report
 from figures.catalogue import all_claims, figures
-from figures.effects import SUPPORTED, VERDICTS, Claim, Effect, wilson
+from figures.effects import SUPPORTED, VERDICTS, Claim, Effect, p_value, wilson
 from figures.experiments import EXPERIMENTS
 from figures.measurements import cnn_costs, mlp_costs, total
 from figures.pages import readme_table, reference
@@ -222,14 +222,14 @@ def test_exports_have_the_keys_and_the_rounding_of_the_page(records, claims):
     assert all(comment.startswith("%") for comment in comments)
     assert command == (
         r"\newcommand{\result}[1]{\ifcsname result@#1\endcsname\csname result@#1\endcsname"
-        r"\else\textbf{?? #1}\fi}"
+        r"\else\textbf{?? \detokenize{#1}}\fi}"
     )
     defined = dict(re.fullmatch(definition, line).groups() for line in rest.splitlines())
     assert {key: value.replace(r"\%", "%") for key, value in defined.items()} == found
     assert not any(re.search(r"(?<!\\)%", value) for value in defined.values())  # no comment
     for key, value in found.items():
         assert re.fullmatch(r"[A-Za-z0-9._]+", key), key
-        if key.endswith(("verdict", "what")):
+        if key.endswith(("verdict", "what", ".p")):
             assert numbers[key] == value
         else:
             assert re.fullmatch(r"-?\d+(\.\d+)?(e-\d+)?", value), (key, value)  # as \num takes it
@@ -254,7 +254,8 @@ def test_exports_have_the_keys_and_the_rounding_of_the_page(records, claims):
     assert found["cnn.original.test_accuracy.sd"] == f"{deviation:.4f}"
     effect = claims[0].effects[0]
     assert found["C1.1.what"] == f"{effect.what}: NumPy, PyTorch"
-    assert found["C1.1.p"] == f"{effect.p:.2g}"
+    assert found["C1.1.p"] == p_value(effect.p)
+    assert found["adam.1.what"] == "share with Adam, 0.003: small inputs, original"
     assert report.STATISTICS["sd"](np.array([0.5])) == 0  # of one seed
     for claim in claims:
         assert found[f"{claim.number}.verdict"] == claim.verdict

@@ -56,6 +56,13 @@ def test_runs_are_continued_and_test_numbers_are_not_read(run_main, tmp_path):
     assert call(run_main, tmp_path) == first
 
 
+def test_parts_of_an_epoch_are_told(run_main, tmp_path):
+    call(run_main, tmp_path)
+    for path in tmp_path.glob("*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": 0.4567}))
+    assert call(run_main, tmp_path).count(" 0.457 |") == 4
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_run_that_diverges_comes_last_and_stops_no_other(run_main, tmp_path):
     script = ROOT / "part1_mlp" / "train.py"
