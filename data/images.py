@@ -80,7 +80,10 @@ def resize(images: Tensor, size: int) -> Tensor:
     """Resize float images (N, C, H, W) to `size` pixels a side, bilinear with antialiasing."""
     if images.shape[-1] == size:
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    at = (
+        images.cpu() if images.device.type == "mps" else images
+    )  # PyTorch 2.6 has no antialias there
+    return F.interpolate(at, (size, size), mode="bilinear", antialias=True).to(images.device)
 
 
 def view_images(images: Tensor, n_views: int) -> Iterator[Tensor]:
@@ -142,7 +145,8 @@ class Whitener:
         images = normalise(sample)
         self._dct = dct_matrix(images.shape[-1]).to(images)
         covariance = torch.cov(images.transpose(0, 1).flatten(1))  # of the channels, (C, C)
-        self._axes = torch.linalg.eigh(covariance).eigenvectors
+        # On the CPU: Apple's GPUs have no eigenvectors (pytorch issue 151874).
+        self._axes = torch.linalg.eigh(covariance.cpu()).eigenvectors.to(images)
         coefficients = self._coefficients(images)
         self._mean = coefficients.mean(0, keepdim=True)
         self._scale = 1 / (coefficients.std(0, keepdim=True) + DAMPING)

@@ -67,7 +67,8 @@ class PalindromeBatches(Batches):
         self.input_length, self._device = input_length, device
         self._steps_per_block = max(1, BLOCK_DIGITS // (batch_size * half_length(input_length)))
         self._held_out = None
-        if held_out is not None and N_DIGITS ** half_length(input_length) >= MIN_HELD_OUT_SPACE:
+        n_halves = N_DIGITS ** min(half_length(input_length), KEY_DIGITS)
+        if held_out is not None and n_halves >= MIN_HELD_OUT_SPACE:
             self._held_out = _keys(held_out[:, : half_length(input_length)]).unique()
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -82,19 +82,15 @@ class MLP:
             x = layer.forward(x)
         return x
 
-    def backward(self, dlogits: np.ndarray, *, input_gradient: bool = False) -> np.ndarray | None:
+    def backward(self, dlogits: np.ndarray) -> None:
         """Set every layer's `grads` from dlogits of shape (N, n_classes).
 
-        Training does not need the gradient with respect to the inputs, which would cost as much as
-        the first layer's own; it is returned, with shape (N, n_inputs), only on demand.
+        The inputs' gradient is not computed: it would cost as much as the first layer's own.
         """
         gradient = dlogits
         for layer in reversed(self.layers[1:]):
             gradient = layer.backward(gradient)
-        if input_gradient:
-            return self.layers[0].backward(gradient)
         self.layers[0].accumulate(gradient.astype(self.dtype, copy=False))
-        return None
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters, named `0.weight`, `0.bias`, `1.weight`, ..."""

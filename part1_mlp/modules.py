@@ -130,10 +130,7 @@ class ELU:
 
 
 class SoftMax:
-    """p_i = exp(x_i) / sum_j exp(x_j), a row at a time.
-
-    Training uses `softmax_cross_entropy_gradient`, which fuses this module and `CrossEntropy`.
-    """
+    """p_i = exp(x_i) / sum_j exp(x_j), a row at a time."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Map logits (N, C) to probabilities (N, C).
@@ -151,10 +148,7 @@ class SoftMax:
 
 
 class CrossEntropy:
-    """L = -(1/N) sum over samples and classes of one_hot * log(probabilities).
-
-    Training uses `softmax_cross_entropy_gradient`, which fuses `SoftMax` and this module.
-    """
+    """L = -(1/N) sum over samples and classes of one_hot * log(probabilities)."""
 
     def forward(self, probabilities: np.ndarray, one_hot: np.ndarray) -> float:
         """The mean loss of (N, C) probabilities; one of 0 counts as the smallest positive float.

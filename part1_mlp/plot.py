@@ -206,7 +206,7 @@ def animate(run: RunRecord, path: Path) -> None:
 def main() -> int:
     """Draw the figures of the given runs; returns the exit code."""
     parser = plot_parser(__doc__)
-    what = "also draw boundary.gif: the decision boundary of each toy run as it is learnt"
+    what = "also draw boundary.gif, by default into each RUN: its decision boundary as it is learnt"
     parser.add_argument("--animate", action="store_true", help=what)
     args = parser.parse_args()
     runs = [read_own_run(path, train) for path in args.runs]

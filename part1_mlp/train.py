@@ -33,7 +33,10 @@ PYTORCH_ONLY = {
     "dropout": 0.0, "batch_norm": False, "skip": False,
     "label_smoothing": 0.0, "mixup": 0.0, "average_decay": 0.0,
 }  # fmt: skip
-IMAGES_ONLY = {"augment": False, "cutout": 0, "whiten": False, "views": 1}
+IMAGES_ONLY = {
+    "augment": False, "cutout": 0, "whiten": False, "views": 1, "data_dir": None,
+    "cifar10_url": None,
+}  # fmt: skip
 
 
 # fmt: off

@@ -102,7 +102,9 @@ class CNN(nn.Module):
         """
         features = self.features(images)
         if features.shape[2:] != (self.grid, self.grid):
-            features = F.adaptive_avg_pool2d(features, self.grid)
+            # Apple's GPUs pool between divisible sizes alone (pytorch issue 143864).
+            at = features.cpu() if features.device.type == "mps" else features
+            features = F.adaptive_avg_pool2d(at, self.grid).to(features.device)
         return self.classifier(features)
 
 

@@ -92,7 +92,9 @@ def draw_filters(net: CNN) -> Figure:
 
 def _draw_net(run: RunRecord, data_dir: Path | None) -> dict[str, Figure]:
     net = load_best(CNN.from_config(run.config), run)
-    dataset = load_dataset("cifar10", data_dir=data_dir or run.config["data_dir"])
+    dataset = load_dataset(
+        "cifar10", n_samples=run.config["n_samples"], data_dir=data_dir or run.config["data_dir"]
+    )
     probabilities = class_probabilities(net, dataset.x_test, run.config["views"])
     confusion, ((axes,),) = new_figure(1, 1, panel=(5.2, 4.6))
     draw_confusion(axes, dataset.y_test, probabilities.argmax(1))

@@ -118,7 +118,7 @@ def build(
     x, y = to_device(*dataset.split("train"))
     batch_size = len(x) if args.batch_size == "full" or args.dry_run else args.batch_size
     by_steps = args.max_steps and math.ceil(args.max_steps / math.ceil(len(x) / batch_size))
-    max_epochs = min(filter(None, (args.max_epochs, by_steps)), default=1)
+    max_epochs = min(filter(None, (args.max_epochs, by_steps)))
     prepare, batches, views = image_pipeline(
         x, y, batch_size, seed=args.seed, max_epochs=max_epochs, augment=args.augment,
         cutout=args.cutout, image_sizes=args.image_sizes, n_views=args.views,
@@ -152,7 +152,7 @@ def _load(args: argparse.Namespace, group: ProcessGroup) -> Dataset:
         data_dir=args.data_dir, cifar10_url=args.cifar10_url,
     )  # fmt: skip
     if group.size > 1:
-        group.on_main(lambda: load() and None)  # one process downloads and unpacks for all
+        group.on_main(lambda: load() and None)  # the main process downloads; then each reads
     dataset = load()
     if args.dry_run:
         n = len(dataset.x_train)

@@ -110,6 +110,8 @@ def test_the_largest_whole_number_is_a_billion():
         (("--augment", "on"), "--augment"),
         (("--dataset", "cifar10", "--cutout", "33"), "--cutout: '33' is not allowed"),
         (("--cutout", "8"), "--cutout is for --dataset cifar10"),
+        (("--data_dir", "x"), "--data_dir is for --dataset cifar10"),
+        (("--cifar10_url", "x"), "--cifar10_url is for --dataset cifar10"),
         (("--model", "pytorch", "--dataset", "circles", "--cutout", "1"), "--cutout is for"),
         (("--views", "2"), "--views"),
         (("--batch_size", "5000"), "--batch_size"),

@@ -187,16 +187,6 @@ def test_net_gradients(n_hidden, rng):
     assert net_error(net, rng.normal(size=(N, D)), rng.integers(0, 3, N)) < TOLERANCE
 
 
-def test_backward_without_input_gradient_sets_the_same_gradients(rng):
-    net, x = MLP(D, (8,), 3, rng=rng), rng.normal(size=(N, D))
-    dlogits = rng.normal(size=net.forward(x).shape)
-    net.backward(dlogits, input_gradient=True)
-    whole = [linear.grads["weight"].copy() for linear in net.linears]
-    assert net.backward(dlogits) is None
-    for linear, expected in zip(net.linears, whole, strict=True):
-        np.testing.assert_array_equal(linear.grads["weight"], expected)
-
-
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
 @pytest.mark.parametrize("n_hidden", [(20,), (32, 16), (16, 16, 16, 16)])
 def test_numpy_and_pytorch_take_the_same_300_steps(n_hidden, weight_decay):

@@ -609,9 +609,10 @@ def test_plot_takes_the_images_of_the_run_unless_others_are_named(
 ):
     named = []
 
-    def load(name: str, data_dir: object) -> Dataset:
+    def load(name: str, n_samples: int, data_dir: object) -> Dataset:
         named.append(str(data_dir))
-        return load_dataset(name, data_dir=images)
+        assert n_samples == read_run(trained).config["n_samples"]
+        return load_dataset(name, n_samples=n_samples, data_dir=images)
 
     monkeypatch.setattr(plot, "load_dataset", load)
     for flags in ((), ("--data_dir", tmp_path)):

@@ -28,6 +28,7 @@ from part1_mlp import plot, train
 from part1_mlp.mlp_numpy import NumpyModel
 from part1_mlp.mlp_pytorch import MLP
 from part1_mlp.modules import NEG_SLOPE
+from part3_rnn import train as rnn_train
 from tests.figure_text import legend_of
 from tests.grader import write_whole
 from training import Interrupted, UsageError, optim
@@ -35,11 +36,12 @@ from training.cli import (
     ROOT,
     check_same_run,
     environment,
+    resume_command,
     run_cli,
     run_training,
     train_in_process,
 )
-from training.distributed import n_cores
+from training.distributed import SINGLE_PROCESS, ProcessGroup, n_cores
 from training.flags import folder as parse_folder
 from training.optim import make_optimizer
 from training.plotting import draw_curves, new_figure, save_figure, style
@@ -316,7 +318,8 @@ def dies_at(step: int):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_and_resumed_is_bit_for_bit_undisturbed(kind, run_main, tmp_path, tiny_cifar10):
-    flags = (*KINDS[kind], "--data_dir", tiny_cifar10, "--checkpoint_seconds", 0)
+    images = ("--data_dir", tiny_cifar10) if "cifar10" in KINDS[kind] else ()
+    flags = (*KINDS[kind], *images, "--checkpoint_seconds", 0)
     run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "whole")
     broken = (*flags, "--run_dir", tmp_path / "broken", "--resume")
     for step in (1, 3, 4):  # of each attempt; the first dies before there is a checkpoint
@@ -893,7 +896,7 @@ def run_python(*arguments: str, **settings) -> subprocess.CompletedProcess:
      ("forget_bias", None, 1.0), ("factor", None, 0.9), ("neg_slope", NEG_SLOPE, 0.3)],
 )  # fmt: skip
 def test_a_run_from_before_a_flag_is_not_resumed_with_it(flag, before, now, tmp_path):
-    earlier = {"schedule": "one_cycle", "seed": 0}
+    earlier = {"schedule": "one_cycle", "seed": 0, "script": train.SCRIPT}
     check_same_run(earlier, earlier | {flag: before}, tmp_path)
     with pytest.raises(UsageError, match=f"--{flag}: .* holds a run with"):
         check_same_run(earlier, earlier | {flag: now}, tmp_path)
@@ -1093,6 +1096,54 @@ def test_a_download_that_goes_on_is_no_file_of_a_run(run_main, tmp_path):
     download.touch()
     code, _, err = run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path)
     assert (code, "holds other files" in err, download.exists()) == (2, True, True)
+
+
+def test_a_folder_that_a_file_manager_has_opened_is_empty(run_main, tmp_path):
+    left = tmp_path / ".DS_Store"
+    left.touch()
+    assert run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path)[0] == 0
+    assert left.exists()
+
+
+def test_a_drive_that_does_not_exist_is_told(monkeypatch):
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    with pytest.raises(UsageError, match="--run_dir: nowhere/x cannot be written"):
+        RunFolder(Path("nowhere/x")).check(resume=False, overwrite=False)
+
+
+def test_the_run_of_another_script_is_named(run_main, tmp_path):
+    flags = ("--train_steps", 1, "--eval_freq", 1, "--run_dir", tmp_path)
+    assert run_main(rnn_train.main, "train.py", *flags)[0] == 0
+    code, _, err = run_main(train.main, "train.py", *SHORT, "--run_dir", tmp_path, "--resume")
+    assert (code, err) == (
+        2, f"train.py: error: --run_dir: {tmp_path} holds a run of part3_rnn/train.py\n"
+    )  # fmt: skip
+
+
+def test_the_command_that_resumes_is_one_of_the_shell(monkeypatch):
+    monkeypatch.setattr(sys, "argv", [r"part1_mlp\train.py", "--run_dir", "my run", "--overwrite"])
+    assert resume_command(SINGLE_PROCESS) == (
+        r"python 'part1_mlp\train.py' --run_dir 'my run' --resume"
+    )
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert resume_command(SINGLE_PROCESS) == (
+        r'python part1_mlp\train.py --run_dir "my run" --resume'
+    )
+
+
+def test_a_process_resumes_if_torchrun_has_counted_a_restart_elsewhere(tmp_path):
+    class Group(ProcessGroup):
+        def any(self, condition: object) -> bool:
+            return True
+
+    def build(args: argparse.Namespace) -> None:
+        raise UsageError(f"resume is {args.resume}")
+
+    args = train.parse(["--overwrite", "--run_dir", str(tmp_path / "run"), "--quiet"])
+    for group, resumes in ((Group(), True), (ProcessGroup(), False)):
+        with pytest.raises(UsageError, match=f"resume is {resumes}"):
+            run_training(args, train.SCRIPT, train.run_name, build, group)
+        args.resume, args.overwrite = False, True
 
 
 @pytest.mark.parametrize(("error", "told"), [(MemoryError(), True), (UsageError("x"), False)])

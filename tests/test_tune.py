@@ -111,6 +111,22 @@ def test_what_is_refused(flags, why, run_main, tmp_path, monkeypatch):
     assert err.count("\n") == 1
 
 
+def test_a_plus_is_a_comma_except_in_a_number():
+    flags, values = tune.combinations(["dnn_hidden_units=5+4,6", "weight_decay=1e+1,2E+0"])
+    assert flags == ["dnn_hidden_units", "weight_decay"]
+    assert values == [("5,4", "1e+1"), ("5,4", "2E+0"), ("6", "1e+1"), ("6", "2E+0")]
+
+
+def test_folders_have_names_that_every_system_allows(run_main, tmp_path):
+    script = ROOT / "part1_mlp" / "train.py"
+    given = (script, "--grid", "lr=0.1", "--seeds", 0, "--run_dir", tmp_path, "--",
+             "--dataset", "cifar10", "--data_dir", r'a:b*c?d<e>f|g\h')  # fmt: skip
+    _, _, err = run_main(tune.main, "tune.py", *given)
+    name = err.removeprefix("tune.py: error: ").partition(": exit code")[0]
+    assert "a-b-c-d-e-f-g-h_learning_rate=0.1_0" in name
+    assert not set(name) & set(r'/\:*?"<>|')
+
+
 def test_many_flags_give_a_short_name(run_main, tmp_path):
     flags = ("--noise", 0.123456789, "--neg_slope", "0.1", "--activation", "leaky_relu")
     flags *= 5  # the last of each counts

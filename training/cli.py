@@ -34,7 +34,7 @@ from training.trainer import LENGTH_FLAGS, Trainable, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-# What may differ between a run and its resumption without changing a single weight.
+# What may differ between a run and its resumption; --data_dir if the same images are there.
 RESUMABLE_FLAGS = frozenset(
     ("run_dir", "resume", "overwrite", "quiet", "test", "data_dir", "cifar10_url",
      "checkpoint_seconds")
@@ -65,7 +65,8 @@ def run_training(
         raise UsageError("torchrun: several processes can share the training of part 2 alone")
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    if n_restarts():  # torchrun repeats the command of a process that died
+    # torchrun repeats the command after a process has died, and counts that on its machine alone.
+    if group.any(n_restarts()):
         args.resume, args.overwrite = True, False
     if args.seed + args.n_seeds > LARGEST_SEED + 1:
         raise UsageError(f"--n_seeds: a seed would be above {LARGEST_SEED}")
@@ -157,12 +158,12 @@ def _train_run(
                 print(_summary(trainer.result, path, test=args.test))
             if later or not trainer.result:
                 at = "before the next seed" if trainer.result else f"at step {trainer.step}"
-                print(f"interrupted {at}; resume with: {_resume_command(group)}", file=sys.stderr)
+                print(f"interrupted {at}; resume with: {resume_command(group)}", file=sys.stderr)
         sys.exit(interrupt.exit_code)
     except OSError as error:
         raise OSError(
             f"step {trainer.step} could not be saved ({error.strerror}: {error.filename}); what "
-            f"was saved before is whole, resume with: {_resume_command(group)}"
+            f"was saved before is whole, resume with: {resume_command(group)}"
         ) from error
     finally:
         run_folder.close()
@@ -194,10 +195,12 @@ def _summary(result: dict, path: Path, *, test: bool) -> str:
     )
 
 
-def _resume_command(group: ProcessGroup) -> str:
+def resume_command(group: ProcessGroup) -> str:
+    """How to call this process's script so that it continues, for the system's shell."""
     command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
     launcher = "torchrun ..." if group.size > 1 else "python"
-    return f"{launcher} {shlex.join(command)} --resume"
+    given = subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command)
+    return f"{launcher} {given} --resume"
 
 
 def check_same_run(earlier: dict, config: dict, path: Path) -> None:
@@ -206,6 +209,8 @@ def check_same_run(earlier: dict, config: dict, path: Path) -> None:
     Raises:
         UsageError: a flag differs; it is named.
     """
+    if (script := earlier.get("script", config["script"])) != config["script"]:
+        raise UsageError(f"--run_dir: {path} holds a run of {script}")
     earlier, free = NEWER_FLAGS | earlier, set(RESUMABLE_FLAGS)
     growing = len(config.get("image_sizes", ())) > 1
     if config["schedule"] == "constant" and not growing:  # a longer run takes the same first steps

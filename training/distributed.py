@@ -132,11 +132,11 @@ def started_by_torchrun() -> bool:
 
 
 def n_restarts() -> int:
-    """How often torchrun has restarted this process (`--max-restarts`).
+    """How often torchrun has restarted this process (`--max-restarts`), also if it is alone.
 
     After a failure elsewhere, torchrun on another machine counts no restart of its own.
     """
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if started_by_torchrun() else 0
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def speaks_for_its_machine() -> bool:
@@ -207,7 +207,8 @@ def has_bfloat16(device: str) -> bool:
     import torch
 
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(own_device(device)):  # of several, the question is to this one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":  # older versions of PyTorch lack one of these functions
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, name, bool)() for name in names)

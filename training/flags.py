@@ -122,7 +122,7 @@ def _as_given(name: str, value: object) -> list[str]:
 def plain(value: object) -> object:
     """The value as JSON will give it back."""
     if isinstance(value, Path):
-        return str(value)
+        return value.as_posix()  # as every system reads it
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -35,17 +35,12 @@ def make_optimizer(
     parameters on which muon takes orthogonal steps.
     """
     common = {"lr": learning_rate, "weight_decay": weight_decay}
-    if name == "sgd":
-        return SGD(parameters, momentum=momentum, **common)
-    if name == "adam":
-        return torch.optim.Adam(parameters, fused=True, **common)
-    if name == "adamw":
-        return torch.optim.AdamW(parameters, fused=True, **common)
-    if name == "rmsprop":
-        return RMSprop(parameters, momentum=momentum, **common)
     if name == "muon":
         return Muon(parameters, hidden_weights, momentum=momentum, **common)
-    raise ValueError(f"unknown optimiser {name!r}")
+    if name in ("sgd", "rmsprop"):
+        return {"sgd": SGD, "rmsprop": RMSprop}[name](parameters, momentum=momentum, **common)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    return kind(parameters, fused=True, **common)
 
 
 class SGD:

@@ -88,7 +88,8 @@ class RunFolder:
         path = self.path
         if os.path.exists(path) and not path.is_dir():
             raise UsageError(f"--run_dir: {path} is a file, not a folder")
-        nearest = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
+        parents = path, *path.absolute().parents
+        nearest = next((p for p in parents if os.path.exists(p)), path)  # a drive may not exist
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise UsageError(f"--run_dir: {path} cannot be written")
         if nearest != path:
@@ -122,8 +123,8 @@ class RunFolder:
             raise UsageError(f"--run_dir: {path} cannot be written ({error})") from error
 
     def _check_contents(self, *, resume: bool, overwrite: bool) -> None:
-        if all(file.match(f".*{TEMPORARY}") for file in self.path.iterdir()):
-            return
+        if all(file.name.startswith(".") for file in self.path.iterdir()):
+            return  # temporary files, and what a file manager leaves
         if not (self.path / CONFIG).is_file():
             raise UsageError(f"--run_dir: {self.path} holds other files and no run")
         if not (resume or overwrite):

@@ -287,15 +287,9 @@ def interruption(signals: Sequence[int]) -> Interrupted:
 
 
 def training_length(args: argparse.Namespace, batches: Batches) -> tuple[str, int]:
-    """The flag that ends the training first, and the number of steps after which it does.
-
-    Raises:
-        UsageError: no flag gives a length.
-    """
+    """The flag that ends the training first, and the number of steps after which it does."""
     steps = {flag: value for flag in LENGTH_FLAGS if (value := vars(args).get(flag))}
     if "max_epochs" in steps:
         steps["max_epochs"] = batches.steps_in(steps["max_epochs"])
-    if not steps:
-        raise UsageError("--max_epochs or --max_steps must say how long to train")
     limit = min(steps, key=steps.get)
     return limit, 1 if args.dry_run else steps[limit]

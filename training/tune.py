@@ -9,6 +9,7 @@ call that was interrupted continues.
 
 import hashlib
 import itertools
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -48,9 +49,9 @@ def combinations(grid: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]
             raise UsageError(f"--grid: {flag}={values} is not of the form flag=value,value")
         if flag in OWN or [name for name, _ in pairs].count(flag) > 1:
             raise UsageError(f"--grid: {flag} is named twice, or is set by tune.py itself")
-    # A value that holds a comma itself, such as 512,256, is written 512+256.
+    # A value that holds a comma itself, such as 512,256, is written 512+256; 1e+3 stays a number.
     choices = [
-        list(dict.fromkeys(value.replace("+", ",") for value in values.split(",")))
+        list(dict.fromkeys(re.sub(r"(?<!\d[eE])\+", ",", v) for v in values.split(",")))
         for _, values in pairs
     ]
     return [flag for flag, _ in pairs], list(itertools.product(*choices))
@@ -116,7 +117,7 @@ def main() -> int:
         given = [f"--{flag}={value}" for flag, value in zip(flags, chosen, strict=True)]
         command = [str(script), *fixed, *given, f"--seed={seed}"]
         name = "_".join([script.resolve().parent.name, *fixed, *given, str(seed)])
-        name = name.replace("--", "").replace("/", "-")
+        name = re.sub(r'[/\\:*?"<>|]', "-", name.replace("--", ""))  # which Windows refuses, too
         if len(name) > LONGEST_NAME:
             name = f"{name[:LONGEST_NAME]}_{hashlib.md5(name.encode()).hexdigest()}"
         path = args.run_dir / name
