@@ -82,25 +82,18 @@ class Mark:
         return 0.0 if self.why else self.test.points
 
 
-def seconds_of(function: Callable[..., None]) -> float:
-    """The time limit that a graded test's mark gives."""
-    return next(m.kwargs.get("seconds", DEFAULT_SECONDS) for m in _points_marks(function))
-
-
 def graded_tests(parts: Iterable[str] = tuple(PARTS)) -> list[GradedTest]:
     """All tests that are worth points, in their order."""
     found = []
     for part in parts:
         for name, function in vars(importlib.import_module(f"tests.graded.{part}")).items():
-            for mark in _points_marks(function):
+            for mark in getattr(function, "pytestmark", []):
+                if mark.name != "points":
+                    continue
                 asked = " ".join((inspect.getdoc(function) or "").split())
-                points, seconds = float(mark.args[0]), seconds_of(function)
+                points, seconds = float(mark.args[0]), mark.kwargs.get("seconds", DEFAULT_SECONDS)
                 found.append(GradedTest(part, name, asked, points, seconds, function))
     return found
-
-
-def _points_marks(function: object) -> list:
-    return [mark for mark in getattr(function, "pytestmark", []) if mark.name == "points"]
 
 
 # --- Running --------------------------------------------------------------------------------------

@@ -51,10 +51,11 @@ are free; so are helpers that a docstring mentions and that are not here.
 | file | content |
 | --- | --- |
 | `config.json` | the value of each flag, with `recipe` (`original`) and `seed` |
-| `history.csv` | a line for each evaluation, a cell is empty where nothing was measured; columns `{COLUMNS}` |
+| `history.csv` | a line for each evaluation, with loss and accuracy of all three splits; columns `{COLUMNS}` |
 | `result.json` | {", ".join(f"`{name}`" for name in sorted(RESULT))} |
 
-`test_accuracy`, `test_loss` and `best_epoch` are those of the evaluation with the lowest validation
+The graded tests train on 30 to 200 images: hold out a tenth or more of them for validation, not a
+fixed number. `test_accuracy`, `test_loss` and `best_epoch` are those of the evaluation with the lowest validation
 loss.
 """  # noqa: E501
 

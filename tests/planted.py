@@ -142,6 +142,11 @@ PART1 = [
      *ignored("batch_size", 64)),
     ("test_training_pytorch", "softmax before the cross-entropy", TORCH_MODEL,
      "            return net(x)\n", "            return net(x).softmax(1)\n"),
+    ("test_training_pytorch", "weights chosen by the test loss", TRAINER,
+     'if row["val_loss"] < self.history[self.best]["val_loss"]:',
+     'if row["test_loss"] < self.history[self.best]["test_loss"]:'),
+    ("test_training_numpy", "evaluated after each epoch, whatever is asked for", TRAIN1,
+     *ignored("eval_freq", None)),
     ("test_same_seed_same_run", "--model pytorch cannot be repeated", TRAIN1,
      "    torch.manual_seed(args.seed)\n    net = MLP", "    torch.seed()\n    net = MLP"),
     ("test_evaluation_is_undisturbed", "--model numpy ignores the learning rate", NUMPY,
@@ -199,6 +204,11 @@ PART2 = [
      "return self.classifier(F.batch_norm(features, torch.zeros(256), torch.ones(256), "
      "training=self.training))"),
     ("test_initialisation", "large logits", CNN, "std=0.01", "std=1.0"),
+    ("test_forward", "small initial weights, and no ReLU after the first convolution", CNN,
+     "        self.apply(_initialise)\n",
+     "        for m in self.modules():\n"
+     "            hasattr(m, 'weight') and nn.init.normal_(m.weight, std=0.01)\n"
+     "        self.features[1] = nn.Identity()\n"),
     ("test_training", "labels of other images", TRAIN2,
      'x, y = to_device(*dataset.split("train"))',
      'x, y = to_device(*dataset.split("train"))\n    y = y.roll(1)'),
@@ -211,6 +221,10 @@ PART3 = [
      "state.addmm_(before, W_hh)", "state.addmm_(before, W_hh.T)"),
     ("test_forward", "hidden bias left out", RNN,
      "return x @ W_xh + b_h if", "return x @ W_xh if"),
+    ("test_forward", "no biases at all", RNN,
+     "self.b_h = nn.Parameter(torch.zeros(hidden_dim))\n"
+     "        self.b_y = nn.Parameter(torch.zeros(output_dim))",
+     "self.b_h, self.b_y = torch.zeros(hidden_dim), torch.zeros(output_dim)"),
     ("test_forward", "output bias left out", RNN,
      "@ self.W_hy + self.b_y", "@ self.W_hy"),
     ("test_forward", "ReLU in place of tanh", RNN,
@@ -329,8 +343,8 @@ def planted(fault: Fault) -> Iterator[Path]:
         yield project
 
 
-def mark_of(fault: Fault, sandbox: Sandbox) -> Mark:
-    """How the test that must see a mistake went on a copy with it."""
+def mark_of(fault: Fault, sandbox: Sandbox, seed: int = 0) -> Mark:
+    """How the test that must see a mistake went on a copy with it, with the numbers of a seed."""
     tests = [t for t in graded_tests([fault.part]) if t.name == fault.test]
     with planted(fault) as submission:
-        return grade(submission, tests, jobs=1, sandbox=sandbox)[0]
+        return grade(submission, tests, jobs=1, sandbox=sandbox, seed=seed)[0]

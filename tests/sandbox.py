@@ -44,15 +44,7 @@ CONTROL_SECONDS = 30  # for a supervisor to answer
 
 
 class SubmissionError(Exception):
-    """The submission raised an exception, or its process ended.
-
-    Attributes:
-        kind: name of the exception's class; empty if the process ended.
-    """
-
-    def __init__(self, text: str, kind: str = "") -> None:
-        super().__init__(text)
-        self.kind = kind
+    """The submission raised an exception, or its process ended."""
 
 
 class NotASubmission(Exception):
@@ -338,7 +330,7 @@ class Session:
             self.close()
             raise SubmissionError(f"the process answered with {error}") from None
         if isinstance(answer, dict) and isinstance(answer.get("error"), str):
-            raise SubmissionError(str(answer.get("text")), answer["error"])
+            raise SubmissionError(answer["error"])
         if not isinstance(answer, dict) or "result" not in answer:
             self.close()
             raise SubmissionError("the process answered with something else than a result")

@@ -330,7 +330,7 @@ def serve(channel: socket.socket, root: Path) -> None:
             result = ACTIONS[name](*here(args), **here(kwargs))
             answer = encode({"result": result}, keep)
         except BaseException as error:
-            answer = encode({"error": type(error).__name__, "text": _in_words(error, root)})
+            answer = encode({"error": _in_words(error, root)})
         channel.sendall(answer)
 
 
@@ -406,7 +406,7 @@ def linear_layers(net: object) -> list[object]:
 
 
 def attribute(holder: object, name: str) -> object:
-    """Of an object: a value of its own, so that a later change does not show in it."""
+    """An attribute of an object."""
     return getattr(holder, name)
 
 

@@ -199,18 +199,6 @@ def _train(run_main, folder, *flags):
     return run_main(train.main, "train.py", *SHORT, "--run_dir", folder, *flags)
 
 
-def test_a_run_is_replaced_only_on_demand(run_main, tmp_path):
-    folder = tmp_path / "run"
-    assert _train(run_main, folder)[0] == 0
-    before = (folder / "result.json").read_bytes()
-    code, _, err = _train(run_main, folder)
-    assert code == 2
-    assert "--resume or --overwrite" in err
-    assert (folder / "result.json").read_bytes() == before
-    assert _train(run_main, folder, "--seed", "1", "--overwrite")[0] == 0
-    assert b'"seed": 1' in (folder / "result.json").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("flag", "value"), [("--model", "pytorch"), ("--seed", "1"), ("--learning_rate", "0.5")]
 )

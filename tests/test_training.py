@@ -43,7 +43,6 @@ from training.cli import (
 )
 from training.distributed import SINGLE_PROCESS, ProcessGroup, n_cores
 from training.flags import folder as parse_folder
-from training.optim import make_optimizer
 from training.plotting import draw_curves, new_figure, save_figure, style
 from training.runs import (
     HISTORY_COLUMNS,
@@ -276,14 +275,6 @@ def test_early_stopping_keeps_the_best_weights_not_the_last(run_main, tmp_path):
     assert run.result["val_loss"] == pytest.approx(losses.min(), rel=1e-6)
 
 
-def test_patience_counts_evaluations_without_a_lower_loss(run_main, tmp_path):
-    flags = ("--learning_rate", 1e-20, "--n_samples", 100, "--max_epochs", 20, "--patience", 10,
-             "--eval_freq", 2, "--batch_size", 30)  # fmt: skip
-    run_main(train.main, "train.py", *flags, "--run_dir", tmp_path / "run")
-    result = read_run(tmp_path / "run").result
-    assert (result["epochs"], result["stopped_by"]) == (10, "early_stopping")
-
-
 # --- Resumption ---------------------------------------------------------------------------------
 
 
@@ -336,7 +327,7 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(kind, run_main, tmp_path,
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_and_resumed_is_bit_for_bit_undisturbed(tmp_path):
-    flags = ("--momentum", 0.9, "--max_epochs", 60)
+    flags = ("--momentum", 0.9, "--max_epochs", 240)  # long enough to be killed twice
     command = [sys.executable, SCRIPT, *map(str, flags), "--quiet", "--checkpoint_seconds", "0.01"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run([*command, "--run_dir", whole], check=True, capture_output=True)
@@ -374,6 +365,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path):
                "--run_dir", str(folder), "--checkpoint_seconds", "0.2"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     while not (folder / "checkpoint.npz").exists():
+        assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
@@ -692,17 +684,6 @@ def test_schedules_start_end_and_peak_where_they_should():
     assert rates["one_cycle"][0] < 0.1
     assert max(rates["cosine"][-1], rates["one_cycle"][-1]) < 0.001
     assert (np.diff(rates["cosine"]) < 0).all()
-
-
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
-def test_every_optimiser_lowers_a_loss(name):
-    weight = torch.nn.Parameter(torch.ones(3))
-    optimizer = make_optimizer(name, [weight], learning_rate=0.01)
-    for _ in range(20):
-        optimizer.zero_grad()
-        (weight**2).sum().backward()
-        optimizer.step()
-    assert float((weight.detach() ** 2).sum()) < 2.5
 
 
 # --- What a run records of itself -----------------------------------------------------------------

@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 
 from data import DataError, Dataset, cifar10, load_dataset
 from data.batches import epoch_order
-from data.images import MEAN, PADDING, STD, Normaliser, Whitener, crop_flip
+from data.images import MEAN, STD, Normaliser, Whitener
 from data.palindromes import PalindromeBatches
 from part1_mlp import mlp_numpy
 from part1_mlp import train as part1
@@ -930,13 +930,6 @@ def x_of(built: Built) -> Any:
     return built.model.splits["test"][0]
 
 
-def test_a_flip_mirrors_columns_alone():
-    x = torch.arange(12).reshape(1, 1, 3, 4)
-    middle = torch.tensor([PADDING])  # the window at which nothing is cut off
-    flipped = crop_flip(x, middle, middle, torch.tensor([True]))
-    np.testing.assert_array_equal(flipped, x.numpy()[..., ::-1])
-
-
 @pytest.mark.parametrize("net", MLPS)
 def test_whitening_is_by_statistics_of_all_training_images(net, build, images):
     flags = command(net, "", images, on_images=True)
@@ -1119,9 +1112,11 @@ def test_each_seed_has_a_folder_of_its_own(net, run, tmp_path):
 def test_run_is_continued_or_replaced_on_demand_alone(net, run, tmp_path, steps_taken):
     folder = ("--run_dir", tmp_path / "run")
     assert run(net, *folder)[0] == 0
+    result = (tmp_path / "run" / "result.json").read_bytes()
     code, err = run(net, *folder)
     assert (code, "--resume or --overwrite" in err) == (2, True)
     assert len(steps_taken) == 3
+    assert (tmp_path / "run" / "result.json").read_bytes() == result
     assert run(net, *folder, "--resume", steps=5) == (0, "")
     assert len(steps_taken) == 3 + 2
     assert run(net, *folder, "--overwrite", "--seed", 4) == (0, "")

@@ -90,10 +90,28 @@ IN_AN_OBJECT = numpy_net(
     f"class Chain: pass\nself.chain = Chain()\nself.chain.layers = tuple({MIX})",
     "return list(self.chain.layers)",
 )
+OUTPUT_FIRST = numpy_net(
+    "self.out, self.hidden, self.relus = linears[-1], linears[:-1], relus",
+    "return [layer for pair in zip(self.hidden, self.relus) for layer in pair] + [self.out]",
+)
 NESTED = numpy_net(
     f"self.blocks = [{{'of': [layer]}} for layer in {MIX}]",
     "return [block['of'][0] for block in self.blocks]",
 )
+
+TORCH_NET = """
+
+class MLP(nn.Module):
+    def __init__(self, n_inputs, n_hidden, n_classes, **_):
+        super().__init__()
+        widths = [n_inputs, *n_hidden]
+        self.out = nn.Linear(widths[-1], n_classes)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+    def forward(self, x):
+        for layer in self.hidden:
+            x = torch.relu(layer(x))
+        return self.out(x)
+"""
 
 FUNCTIONAL_CNN = """
 
@@ -307,7 +325,17 @@ VARIANTS = [
     *(Variant(f"layers in {name}", "test_part1", ("test_numpy_mlp",), append)
       for name, append in (("a list", IN_A_LIST), ("two lists", IN_TWO_LISTS),
                            ("a dict", IN_A_DICT), ("attributes", IN_ATTRIBUTES),
-                           ("an object", IN_AN_OBJECT), ("dicts of lists", NESTED))),
+                           ("an object", IN_AN_OBJECT), ("dicts of lists", NESTED),
+                           ("attributes, the last one first", OUTPUT_FIRST))),
+    Variant("PyTorch's output layer first", "test_part1", ("test_pytorch_mlp",),
+            {TORCH: TORCH_NET}),
+    Variant("numbers of result.json as floats", "test_part1", ("test_training_numpy",), slow=True,
+            replace={"training/trainer.py": ('"parameters": self.model.n_parameters',
+                                             '"parameters": float(self.model.n_parameters)')}),
+    Variant("He's initialisation of all layers", "test_part2",
+            ("test_forward", "test_initialisation"), slow=True,
+            replace={CNN: ("        nn.init.normal_(self.classifier[-1].weight, std=0.01)  "
+                           "# all classes about equally likely\n", "")}),
     Variant("the course's template", "test_part1", LAYERS, {MODULES: TEMPLATE},
             loses=("test_softmax_backward", "test_cross_entropy_backward")),
     Variant("float32", "test_part1",

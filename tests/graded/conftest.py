@@ -28,7 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def submission(supervisor: Supervisor, folder: Path, request: pytest.FixtureRequest):
-    seconds = grader.seconds_of(request.function)
+    mark = request.node.get_closest_marker("points")
+    seconds = mark.kwargs.get("seconds", grader.DEFAULT_SECONDS)
     with contextlib.closing(Submission(supervisor, folder, seconds)) as submission:
         yield submission
 

@@ -102,14 +102,14 @@ def rnn_readings(
         return
 
     def by_shape(named: Named, turned: bool, hidden_first: bool) -> dict[str, np.ndarray]:
-        weights = {"b_h": np.zeros(n_hidden), "b_y": np.zeros(n_outputs)}
+        weights: dict[str, np.ndarray] = {}
         for _, array in named:
             array = array.squeeze() if 1 not in (n_inputs, n_hidden) else array  # (H, 1): a bias
             match array.shape:
                 case (n,) if n == n_hidden:
-                    weights["b_h"] = weights["b_h"] + array
+                    weights["b_h"] = weights.get("b_h", 0) + array
                 case (n,) if n == n_outputs:
-                    weights["b_y"] = weights["b_y"] + array
+                    weights["b_y"] = weights.get("b_y", 0) + array
                 case (n, m) if n == m == n_hidden:
                     weights["W_hh"] = array.T if turned else array
                 case (n, m) if sorted((n, m)) == sorted((n_inputs, n_hidden)):

@@ -9,6 +9,7 @@ from tests.graded.runs import (
     a_seed_decides,
     accuracy_on_test,
     column,
+    is_chosen_on_validation,
     keeps_a_record,
     learns_what_can_be_learnt,
     make_images,
@@ -18,7 +19,8 @@ from tests.sandbox import Remote, Submission, TrainedRun
 from tests.wire import Tensor
 
 DATASET = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test", "n_inputs", "n_classes")
-SMALL = ("--dataset", "cifar10", "--dnn_hidden_units", "100", "--batch_size", 20, "--eval_freq", 9)
+SMALL = ("--dataset", "cifar10", "--dnn_hidden_units", "100", "--batch_size", 20,
+         "--eval_freq", 10)  # fmt: skip
 TOY = ("--model", "numpy", "--dataset", "moons", "--n_samples", 400)
 
 
@@ -33,6 +35,7 @@ def linear(submission: Submission, rng: np.random.Generator) -> tuple[Remote, np
     numbers(params["weight"], "Linear(5, 3).params['weight']", (5, 3))
     numbers(params["bias"], "Linear(5, 3).params['bias']", (3,))
     known = {"weight": rng.normal(size=(5, 3)), "bias": rng.normal(size=3)}
+    known["weight"][0] = -1, 2, -3  # of both signs, whatever is drawn
     submission.do("fill", layer, known)
     return layer, rng.normal(size=(4, 5)), known
 
@@ -65,7 +68,7 @@ def test_relu(submission, rng):
     """ReLU is max(0, x), and lets the gradient pass where x > 0 alone: at 0 it is 0."""
     layer = submission("part1_mlp.modules").ReLU()
     x, dout = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
-    x[0] = -2, 0, 3
+    x[0], dout[0] = (-2, 0, 3), (1, 1, -1)
     kept = submission.do("keep_input", layer, x)
     close(kept["output"], np.maximum(x, 0), "ReLU.forward(x)")
     close(kept["input"], x, "the input after ReLU.forward(x), which is to leave it as it was")
@@ -134,20 +137,22 @@ def test_numpy_mlp(submission, rng):
     net = submission("part1_mlp.mlp_numpy").MLP(5, [8, 6], 3)
     layers = submission.do("linear_layers", net)
     shapes = [numbers(layer.params["weight"], "a layer's weight").shape for layer in layers]
-    equal(
-        shapes, [(5, 8), (8, 6), (6, 3)], "the weights of the Linear modules in MLP(5, [8, 6], 3)"
-    )
+    wanted = [(5, 8), (8, 6), (6, 3)]
+    equal(sorted(shapes), sorted(wanted), "the weights of the Linear modules in MLP(5, [8, 6], 3)")
+    layers = [layers[shapes.index(shape)] for shape in wanted]  # however the net keeps them
     # The same chain of the submission's own modules, which other tests judge.
     modules = submission("part1_mlp.modules")
-    chain = [modules.Linear(*shapes[0])]
-    for shape in shapes[1:]:
+    chain = [modules.Linear(*wanted[0])]
+    for shape in wanted[1:]:
         chain += [modules.ReLU(), modules.Linear(*shape)]
     for layer, twin in zip(layers, chain[::2], strict=True):
         weight, bias = layer.params["weight"], layer.params["bias"]
         known = {"weight": rng.normal(size=weight.shape), "bias": rng.normal(size=bias.shape)}
+        if layer is layers[-1]:  # so that all logits are negative
+            known = {name: -abs(value) for name, value in known.items()}
         for each in (layer, twin):
             submission.do("fill", each, known)
-    x, dout = rng.normal(size=(40, 5)), rng.normal(size=(40, 3))  # with negative logits, surely
+    x, dout = rng.normal(size=(40, 5)), rng.normal(size=(40, 3))
     h, gradient = x, dout
     for module in chain:
         h = module.forward(h)
@@ -171,11 +176,13 @@ def test_pytorch_mlp(submission, rng):
     net = module.MLP(5, [8, 6], 3)
     named = submission.do("parameters", net)
     shapes = [array.shape for _, array in named]
-    equal(shapes, [(8, 5), (8,), (6, 8), (6,), (3, 6), (3,)], "the parameters of MLP(5, [8, 6], 3)")
-    known = [rng.normal(size=shape) for shape in shapes]
-    submission.do("set_parameters", net, known)
+    weights = [(8, 5), (6, 8), (3, 6)]
+    wanted = [*weights, *(shape[:1] for shape in weights)]
+    equal(sorted(shapes), sorted(wanted), "the parameters of MLP(5, [8, 6], 3)")
+    known = {shape: rng.normal(size=shape) for shape in shapes}
+    submission.do("set_parameters", net, list(known.values()))
     x = rng.normal(size=(40, 5)).astype(np.float32)
-    expected = mlp(x, [(known[i].T, known[i + 1]) for i in (0, 2, 4)])
+    expected = mlp(x, [(known[shape].T, known[shape[:1]]) for shape in weights])
     logits = submission.do("predict", net, Tensor(x))
     close(logits, expected, "the logits in evaluation mode", rtol=1e-3, atol=1e-4)
     large = submission.do("parameters", module.MLP(3072, [512, 256, 128], 10))
@@ -251,6 +258,8 @@ def test_training_numpy(submission, rng):
     )  # fmt: skip
     keeps_a_record(run)
     follows_its_flags(run, max_epochs=30)
+    every = np.diff(column(run, "step")).max(initial=0)
+    demand(every == 10, f"--eval_freq 10: expected an evaluation every 10 steps, got {every:g}")
     circles = submission.train(
         "part1_mlp", "--model", "numpy", "--dataset", "circles", "--n_samples", 400, "--seed", 0,
         "--dnn_hidden_units", 20, "--batch_size", 20, "--max_epochs", 60, "--learning_rate", 0.1,
@@ -265,7 +274,8 @@ def test_training_numpy(submission, rng):
 
 def follows_its_flags(run: TrainedRun, max_epochs: int) -> None:
     """Fails unless SMALL and --max_epochs made the net and the steps that they name."""
-    equal(run.result["parameters"], 308_310, "parameters of the net 3072-100-10 in result.json")
+    what = "parameters of the net 3072-100-10 in result.json"
+    close(run.result["parameters"], 308_310, what, rtol=0, atol=0)
     epochs, steps = (
         float(numbers(run.result[k], f"result.json: {k}", ())) for k in ("epochs", "steps")
     )
@@ -286,6 +296,12 @@ def test_training_pytorch(submission, rng):
     )  # fmt: skip
     keeps_a_record(run)
     follows_its_flags(run, max_epochs=25)
+    images = make_images(submission.folder(), rng, 20, 10, turned=True)
+    turned = submission.train(
+        "part1_mlp", "--data_dir", images, "--seed", 0, "--model", "pytorch", *SMALL,
+        "--max_epochs", 10, "--learning_rate", 1e-3,
+    )  # fmt: skip
+    is_chosen_on_validation(turned)  # where the lowest test loss is one of the first
 
 
 @pytest.mark.points(1, seconds=8)

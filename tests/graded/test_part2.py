@@ -45,13 +45,18 @@ def test_forward(submission, rng):
     """Blocks of conv, ReLU, conv, ReLU, max-pool; then linear, ReLU, linear, ReLU, linear."""
     net = new_net(submission)
     named = [
-        [name, value if value.ndim > 1 else rng.normal(0, 0.1, value.shape)]
+        [
+            name,
+            rng.standard_normal(value.shape, np.float32) * (2 / value[0].size) ** 0.5
+            if value.ndim > 1
+            else rng.normal(0, 0.1, value.shape),
+        ]
         for name, value in submission.do("parameters", net)
-    ]
+    ]  # fmt: skip; He's, for with small weights little of the first layers reaches the logits
     submission.do("set_parameters", net, [value for _, value in named])
     x = images_of(rng, 2)
     logits = submission.do("predict", net, Tensor(x))
-    close(logits, cnn(x, named), "the logits of 2 images", rtol=2e-3, atol=2e-4)
+    close(logits, cnn(x, named), "the logits of 2 images", rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.points(3)
@@ -112,11 +117,12 @@ def test_dropout(submission, rng):
 
 @pytest.mark.points(2)
 def test_initialisation(submission, rng):
-    """At first no class is likelier: the loss is near ln 10, and every layer has a gradient."""
+    """At first no class is much likelier: the loss is low, and every layer has a gradient."""
     net = new_net(submission)
     x, y = images_of(rng, 20), np.arange(20) % 10
     loss = cross_entropy(numbers(submission.do("predict", net, Tensor(x)), "logits", (20, 10)), y)
-    demand(abs(loss - np.log(10)) < 3, f"the initial loss: expected about 2.3, got {loss:.3g}")
+    # With He's initialisation in all layers it is about 5.
+    demand(loss < 15, f"the initial loss: expected about 2.3, at most 15, got {loss:.3g}")
     gradients = submission.do("gradients", net, Tensor(x), Tensor(y))
     for (name, _), gradient in zip(submission.do("parameters", net), gradients, strict=True):
         largest = abs(numbers(gradient, f"the gradient of {name}")).max()
@@ -148,11 +154,12 @@ def test_overfits_a_few_images(submission, rng):
 def test_training(submission, rng):
     """train.py learns what can be learnt, keeps the promised files, and trusts validation."""
     run = learns_what_can_be_learnt(
-        submission, rng, "part2_cnn", "--max_epochs", 6, "--batch_size", 4, "--eval_freq", 18,
-        "--learning_rate", 5e-4, n_train=8, n_test=8, at_least=0.3,
+        submission, rng, "part2_cnn", "--max_epochs", 6, "--batch_size", 4, "--eval_freq", 20,
+        "--learning_rate", 5e-4, n_train=8, n_test=8, at_least=0.5,
     )  # fmt: skip
     keeps_a_record(run)
-    equal(run.result["parameters"], 6_400_586, "parameters of the net in result.json")
+    what = "parameters of the net in result.json"
+    close(run.result["parameters"], N_PARAMETERS, what, rtol=0, atol=0)
 
 
 @pytest.mark.points(2, seconds=12)

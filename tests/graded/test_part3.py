@@ -227,9 +227,9 @@ def test_training(submission):
     plain = submission.train("part3_rnn", *flags, *sgd, "--train_steps", 300, "--eval_freq", 25)
     losses = column(plain, "val_loss")
     demand(
-        losses[-1] < losses.min() + 3,
+        losses[-4:].max() < losses.min() + 3,
         f"300 steps of SGD: the validation loss falls to {losses.min():.3g} and rises again to "
-        f"{losses[-1]:.3g} (are the gradients of earlier steps cleared?)",
+        f"{losses[-4:].max():.3g} (are the gradients of earlier steps cleared?)",
     )
 
 
@@ -254,11 +254,11 @@ def test_clipping(submission):
         "--learning_rate 100 --max_norm 1e-3 (clip after backward(), before step()),",
     )  # fmt: skip
     demand(
-        not np.allclose(one[-1], one[0], rtol=1e-4),
+        np.ptp(one) > 1e-4 * abs(one[0]),
         f"with --learning_rate 100 --max_norm 1e-3 the loss has to change, it stays {one[0]:.4g}",
     )
     demand(
-        not np.allclose(free[-1], one[-1], rtol=1e-3),
+        not np.array_equal(free, one),
         "with a larger --max_norm the gradient is not clipped: expected another loss, got the same",
     )
     close(
