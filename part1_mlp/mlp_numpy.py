@@ -63,11 +63,10 @@ class MLP:
         rng: np.random.Generator | None = None,
     ) -> "MLP":
         """The net that a run's flags describe, its weights drawn from `rng`."""
-        precision = config["precision"].replace("auto", "float32")  # as older runs recorded it
         return cls(
             n_inputs, config["dnn_hidden_units"], n_classes, rng=rng, init=config["init"],
-            activation=config["activation"], neg_slope=config.get("neg_slope", NEG_SLOPE),
-            dtype=np.dtype(precision).type,
+            activation=config["activation"], neg_slope=config["neg_slope"],
+            dtype=np.dtype(config["precision"]).type,
         )  # fmt: skip
 
     @property

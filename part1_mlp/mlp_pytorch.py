@@ -56,8 +56,8 @@ class MLP(nn.Module):
     @classmethod
     def from_config(cls, config: Mapping, n_inputs: int, n_classes: int) -> "MLP":
         """The net that a run's flags describe."""
-        settings = {name: config[name] for name in ("dropout", "batch_norm", "skip", "activation")}
-        settings["neg_slope"] = config.get("neg_slope", NEG_SLOPE)  # older runs have none
+        flags = ("dropout", "batch_norm", "skip", "activation", "neg_slope")
+        settings = {flag: config[flag] for flag in flags}
         return cls(n_inputs, config["dnn_hidden_units"], n_classes, **settings)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

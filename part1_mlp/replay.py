@@ -17,7 +17,6 @@ import numpy as np
 
 from part1_mlp import train
 from training import DivergedError, UsageError
-from training.distributed import choose_precision
 from training.runs import HISTORY, RunFolder, RunRecord, read_history
 from training.trainer import Trainer
 
@@ -65,8 +64,6 @@ def _arguments(run: RunRecord) -> argparse.Namespace:
         args = train.parse(named)
     changed = {"device": args.device, "quiet": True, "checkpoint_seconds": math.inf}
     vars(args).update(run.config | changed)  # a flag that is newer than the run has its default
-    if args.model == "pytorch" and args.precision == "auto":  # as older runs recorded it
-        args.precision = choose_precision(args.precision, args.device)
     return args
 
 

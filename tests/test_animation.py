@@ -213,12 +213,6 @@ def test_a_run_without_weights_of_an_earlier_version(trained, animated, tmp_path
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_run_that_recorded_no_more_than_an_automatic_precision(trained):
-    folder = trained("run", "--model", "pytorch")
-    change(folder, precision="auto")
-    assert replay(read_own_run(folder, train), {0}, lambda net: None)[1].keys() == {0, 16}
-
-
 def test_a_device_that_this_machine_lacks(trained):
     folder = trained("run", "--model", "pytorch", "--device", "cpu")
     change(folder, device="cuda:99")

@@ -737,7 +737,7 @@ def test_records_of_earlier_versions_are_read(run_main, tmp_path):
     flags = (*SHORT, "--run_dir", tmp_path / "run")
     run_main(train.main, "train.py", *flags)
     path = tmp_path / "run" / "config.json"
-    config = json.loads(path.read_text()) | {"recipe": "report", "device": "auto"}
+    config = json.loads(path.read_text()) | {"recipe": "report"}
     for key in ("script", "environment"):
         del config[key]
     path.write_text(json.dumps(config))
@@ -753,17 +753,6 @@ def test_another_device_than_the_one_used_is_refused(run_main, tmp_path):
     code, _, err = run_main(train.main, "train.py", *flags, "--resume")
     assert (code, err.count("\n")) == (2, 1)
     assert "--device" in err
-
-
-def test_a_run_that_recorded_a_list_of_batch_sizes_is_resumed_and_plotted(run_main, tmp_path):
-    folder = tmp_path / "run"
-    run_main(train.main, "train.py", *SHORT, "--run_dir", folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"batch_size": [config["batch_size"]]}))
-    assert run_main(plot.main, "plot.py", folder)[0] == 0
-    assert run_main(train.main, "train.py", *SHORT, "--run_dir", folder, "--resume")[0] == 0
-    other = (*SHORT, "--batch_size", config["batch_size"] + 1)
-    assert run_main(train.main, "train.py", *other, "--run_dir", folder, "--resume")[0] == 2
 
 
 def test_overwriting_removes_the_figures_of_the_earlier_run(run_main, tmp_path):

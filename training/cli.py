@@ -216,9 +216,7 @@ def check_same_run(earlier: dict, config: dict, path: Path) -> None:
     if config["schedule"] == "constant" and not growing:  # a longer run takes the same first steps
         free |= set(LENGTH_FLAGS)
     for name in sorted(config, key=lambda name: name not in IDENTIFYING_FLAGS):
-        # Earlier versions recorded `auto` in place of the device and the precision used.
-        same = earlier.get(name, config[name]) in (config[name], "auto")
-        if name not in free and not same:
+        if name not in free and earlier.get(name, config[name]) != config[name]:
             raise UsageError(
                 f"--{name}: {path} holds a run with {earlier[name]}, "
                 f"which cannot be resumed with {config[name]}"

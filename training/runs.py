@@ -7,7 +7,6 @@ into a .pt file, which is read with weights_only=True; so a foreign checkpoint c
 
 import io
 import json
-import math
 import os
 import pickle
 import re
@@ -31,10 +30,9 @@ HISTORY_COLUMNS = (
     "test_loss", "test_accuracy", "learning_rate", "seconds",
 )  # fmt: skip
 RESULT_KEYS = (
-    "test_accuracy", "test_loss", "best_epoch", "best_step", "epochs", "steps", "seconds", "seed",
-    "parameters", "stopped_by",
+    "test_accuracy", "test_loss", "val_accuracy", "val_loss", "best_epoch", "best_step", "epochs",
+    "steps", "seconds", "seed", "parameters", "stopped_by",
 )  # fmt: skip
-VALIDATED = ("val_loss", "val_accuracy")  # which results of earlier versions lack
 IDENTIFYING_FLAGS = ("model", "dataset", "recipe", "seed")  # named first where runs differ
 CONFIG, HISTORY, RESULT = "config.json", "history.csv", "result.json"
 CHECKPOINTS = ("checkpoint.npz", "checkpoint.pt")
@@ -137,11 +135,7 @@ class RunFolder:
             self._handle = None
 
     def _lock(self) -> None:
-        """Lock the folder until `close`, or until this process ends.
-
-        Raises:
-            UsageError: another process has locked it.
-        """
+        """Lock the folder until `close`, or until this process ends; a UsageError if it is."""
         if fcntl is None:
             return
         self._handle = os.open(self.path, os.O_RDONLY)
@@ -166,11 +160,8 @@ class RunFolder:
 
     def write_result(self, result: dict) -> None:
         """Write the result; null stands for a number that is not finite."""
-        finite = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in result.items()
-        }
-        write_atomically(self.path / RESULT, json.dumps(finite, indent=2, allow_nan=False) + "\n")
+        finite = json.loads(json.dumps(result), parse_constant=lambda name: None)
+        write_atomically(self.path / RESULT, json.dumps(finite, indent=2) + "\n")
 
     def result(self) -> dict | None:
         """The result, if the run has ended; a UsageError if it is broken."""
@@ -221,7 +212,7 @@ def read_run(path: str | Path) -> RunRecord:
 def read_config(path: Path) -> Config:
     """The flags of a run.
 
-    Earlier versions called the recipe `original` `report`, and recorded a list of batch sizes.
+    Earlier versions called the recipe `original` `report`.
 
     Raises:
         UsageError: the file is missing or broken.
@@ -231,8 +222,6 @@ def read_config(path: Path) -> Config:
         raise UsageError(f"{path} is broken: environment is of the wrong kind")
     if config.get("recipe") == "report":
         config["recipe"] = "original"
-    if isinstance(config.get("batch_size"), list) and len(config["batch_size"]) == 1:
-        (config["batch_size"],) = config["batch_size"]
     return config
 
 
@@ -265,11 +254,9 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
 
 def _read_result(path: Path) -> dict:
     result = read_json(path)
-    for name in (*RESULT_KEYS, *(name for name in VALIDATED if name in result)):
-        kind = str if name == "stopped_by" else int | float
-        if name.endswith("_loss"):  # of a run that diverged it may not be finite
-            kind |= None
-        if not isinstance(result.get(name, ...), kind):
+    for name in RESULT_KEYS:
+        number = int | float | None if name.endswith("_loss") else int | float  # None: not finite
+        if not isinstance(result.get(name, ...), str if name == "stopped_by" else number):
             raise UsageError(f"{path} is broken: {name} is missing or of the wrong kind")
     return result
 
