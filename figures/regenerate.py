@@ -150,7 +150,11 @@ def main() -> int:
                 records.read(each)  # an error now, not after hours of training
         new, work = base / "records", (base if args.quick else runs) / "retrain"
         options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
-        retrain(experiments, work, new, records, **options)
+        try:
+            retrain(experiments, work, new, records, **options)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on where it was", file=sys.stderr)
+            raise
         records = Records(new) if args.quick else Records(new, committed / "records")
         if not (args.quick or args.update):
             print(f"the runs in {new} are drawn in place of those in {committed / 'records'}")

@@ -261,6 +261,16 @@ def test_interrupted_retraining_continues(tmp_path):
     assert list(work.iterdir()) == []  # so that the next call trains them anew
 
 
+def test_an_interrupted_retraining_says_how_it_goes_on(run_main, tmp_path, monkeypatch):
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(regenerate, "retrain", interrupt)
+    flags = ("--retrain", 2, "--out", tmp_path)
+    code, _, err = run_main(regenerate.main, "regenerate.py", *flags)
+    assert (code, err) == (130, "interrupted; the same command goes on where it was\n")
+
+
 @pytest.mark.parametrize("small", [True, False])
 def test_short_runs_alone_train_on_few_images(small, tmp_path, monkeypatch):
     used = {}

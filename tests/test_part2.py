@@ -583,6 +583,19 @@ def test_killed_process_is_restarted_and_goes_on_from_the_checkpoint(images, tmp
     assert record.history["epoch"].tolist() == list(range(9))
 
 
+@pytest.mark.slow
+def test_a_run_that_was_refused_is_refused_after_a_restart_too(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    flags = ("--data_dir", images, *TINY, "--max_steps", 1, "--run_dir", tmp_path / "run")
+    run(*flags)
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    command = torchrun(*flags, restarts=1)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode != 0
+    assert done.stderr.count("holds a run; give --resume or --overwrite") == 2
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
 # --- Plots ----------------------------------------------------------------------------------------
 
 

@@ -1101,7 +1101,9 @@ def test_the_command_that_resumes_is_one_of_the_shell(monkeypatch):
     )
 
 
-def test_a_process_resumes_if_torchrun_has_counted_a_restart_elsewhere(tmp_path):
+def test_a_process_resumes_if_torchrun_has_counted_a_restart_elsewhere(
+    run_main, tmp_path, monkeypatch
+):
     class Group(ProcessGroup):
         def any(self, condition: object) -> bool:
             return True
@@ -1109,11 +1111,18 @@ def test_a_process_resumes_if_torchrun_has_counted_a_restart_elsewhere(tmp_path)
     def build(args: argparse.Namespace) -> None:
         raise UsageError(f"resume is {args.resume}")
 
-    args = train.parse(["--overwrite", "--run_dir", str(tmp_path / "run"), "--quiet"])
-    for group, resumes in ((Group(), True), (ProcessGroup(), False)):
+    folder = tmp_path / "run"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "an earlier one")
+    assert run_main(train.main, "train.py", *SHORT, "--run_dir", folder)[0] == 0
+    args = train.parse([*map(str, SHORT), "--overwrite", "--run_dir", str(folder), "--quiet"])
+    for group, name, resumes in (
+        (Group(), "an earlier one", True),
+        (ProcessGroup(), "an earlier one", False),
+        (Group(), "another", False),  # which was refused there, or is to overwrite it
+    ):
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
         with pytest.raises(UsageError, match=f"resume is {resumes}"):
             run_training(args, train.SCRIPT, train.run_name, build, group)
-        args.resume, args.overwrite = False, True
 
 
 @pytest.mark.parametrize(("error", "told"), [(MemoryError(), True), (UsageError("x"), False)])

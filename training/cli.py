@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -27,9 +27,10 @@ from training.distributed import (
     own_device,
     speaks_for_its_machine,
     started_by_torchrun,
+    torchrun_id,
 )
 from training.flags import one_line, plain
-from training.runs import IDENTIFYING_FLAGS, RESULT, RunFolder
+from training.runs import CONFIG, IDENTIFYING_FLAGS, RESULT, RunFolder, read_config
 from training.trainer import LENGTH_FLAGS, Trainable, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,9 +66,6 @@ def run_training(
         raise UsageError("torchrun: several processes can share the training of part 2 alone")
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    # torchrun repeats the command after a process has died, and counts that on its machine alone.
-    if group.any(n_restarts()):
-        args.resume, args.overwrite = True, False
     if args.seed + args.n_seeds > LARGEST_SEED + 1:
         raise UsageError(f"--n_seeds: a seed would be above {LARGEST_SEED}")
     runs = ROOT / "runs" if args.run_dir is None else args.run_dir
@@ -77,6 +75,10 @@ def run_training(
         one = argparse.Namespace(**vars(args) | {"seed": seed})
         del one.n_seeds  # each run is recorded as if it were alone
         folders[runs if alone else runs / run_name(one)] = one
+    # torchrun repeats the command after a process has died, and counts that on its machine alone.
+    if group.any(n_restarts()) and group.on_main(partial(_begun, folders)):
+        for one in folders.values():
+            one.resume, one.overwrite = True, False
     if args.n_seeds > 1 and not args.dry_run:  # the last seed, too, before the first is trained
         for path, one in folders.items():
             group.on_main(partial(_check, one, script, path))
@@ -90,6 +92,12 @@ def run_training(
 
 def _config(args: argparse.Namespace, script: str) -> dict:
     return {"script": script} | {name: plain(value) for name, value in sorted(vars(args).items())}
+
+
+def _begun(folders: Iterable[Path]) -> bool:
+    """Whether this very torchrun has begun a run in one of them, and was not refused there."""
+    configs = [read_config(path / CONFIG) for path in folders if (path / CONFIG).is_file()]
+    return any(config.get("torchrun") == torchrun_id() for config in configs)
 
 
 def _check(args: argparse.Namespace, script: str, path: Path) -> dict | None:
@@ -130,12 +138,13 @@ def _train_run(
         (path / RESULT).unlink(missing_ok=True)  # of the shorter run, which goes on
         now = environment(args)
         warn_of_changes((earlier or {}).get("environment") or {}, now)
-        run_folder.write_config(_config(args, script) | {"environment": now})
+        written = {"environment": now} | ({"torchrun": torchrun_id()} if torchrun_id() else {})
+        run_folder.write_config(_config(args, script) | written)
         for other, flags in later.items() if args.overwrite else ():
             if other.is_dir():  # so that the run there is not taken for a new one
                 replaced = RunFolder(other)
                 replaced.open(resume=False, overwrite=True)
-                replaced.write_config(_config(flags, script) | {"environment": now})
+                replaced.write_config(_config(flags, script) | written)
                 replaced.close()
 
     earlier = group.on_main(partial(_check, args, script, path))

@@ -128,7 +128,12 @@ def started_by_torchrun() -> bool:
 
     Schedulers of clusters set WORLD_SIZE and RANK, too; only torchrun sets a run id.
     """
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return torchrun_id() is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def torchrun_id() -> str | None:
+    """What torchrun calls this call of it (`--rdzv_id`); None without torchrun."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
 
 
 def n_restarts() -> int:
