@@ -80,9 +80,8 @@ def resize(images: Tensor, size: int) -> Tensor:
     """Resize float images (N, C, H, W) to `size` pixels a side, bilinear with antialiasing."""
     if images.shape[-1] == size:
         return images
-    at = (
-        images.cpu() if images.device.type == "mps" else images
-    )  # PyTorch 2.6 has no antialias there
+    # PyTorch 2.6 has no antialiasing on Apple's GPUs.
+    at = images.cpu() if images.device.type == "mps" else images
     return F.interpolate(at, (size, size), mode="bilinear", antialias=True).to(images.device)
 
 

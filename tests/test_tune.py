@@ -59,8 +59,9 @@ def test_runs_are_continued_and_test_numbers_are_not_read(run_main, tmp_path):
 def test_parts_of_an_epoch_are_told(run_main, tmp_path):
     call(run_main, tmp_path)
     for path in tmp_path.glob("*/result.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": 0.4567}))
-    assert call(run_main, tmp_path).count(" 0.457 |") == 4
+        changed = {"epochs": 0.4567, "seconds": 12345.6}
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    assert call(run_main, tmp_path).count(" 0.457 | 12346 |") == 4
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -135,7 +135,7 @@ class RunFolder:
             self._handle = None
 
     def _lock(self) -> None:
-        """Lock the folder until `close`, or until this process ends; a UsageError if it is."""
+        """Lock the folder until `close` or this process's end; a UsageError if another has."""
         if fcntl is None:
             return
         self._handle = os.open(self.path, os.O_RDONLY)

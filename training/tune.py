@@ -72,7 +72,8 @@ def table(flags: Sequence[str], trials: Sequence[Trial]) -> str:
         if any(run.result["stopped_by"] == "diverged" for run in runs):
             loss = [np.inf]
         cells = [f"{np.mean(loss):.4g}", f"{np.mean(accuracy):.4f}", f"{min(accuracy):.4f}"]
-        cells += [f"{max(accuracy):.4f}", f"{np.mean(epochs):.3g}", f"{np.mean(seconds):.3g}"]
+        cells += [f"{max(accuracy):.4f}"]
+        cells += [f"{x:.0f}" if x > 99 else f"{x:.3g}" for x in map(np.mean, (epochs, seconds))]
         rows.append((np.mean(loss), [*values, *cells]))
     rows.sort(key=lambda row: row[0])
     return markdown_table(head, [cells for _, cells in rows]) + "\n"
