@@ -391,13 +391,10 @@ def test_the_bistable_initialisation_is_no_counter_example_only_if_it_could_be_o
         records = limits_records(tmp_path / name, solved, bistable=bistable)
         text = limits_text([*records.values()])
         assert "counter-example" not in text
-    records = limits_records(tmp_path / "d", solved, built_in=0.5)
-    assert "counter-example" not in limits_text([*records.values()])
-    for name, bistable in (("e", (5, 1e-20)), ("f", (10, 0.5))):
-        records = limits_records(tmp_path / name, solved, bistable=bistable)
-        text = limits_text([*records.values()])
         assert f"{bistable[0]} of 10 seeds" in text
         assert f"its gradient is {scientific(bistable[1])} before training" in text
+    records = limits_records(tmp_path / "d", solved, built_in=0.5)
+    assert "counter-example" not in limits_text([*records.values()])
 
 
 def test_rank_correlation_is_within_the_group_whose_accuracies_differ_most(tmp_path):
