@@ -138,6 +138,9 @@ PART1 = [
      'for linear in self.linears for name in ("weight",)]'),
     ("test_training_numpy", "another net than was asked for", TRAIN1,
      *ignored("dnn_hidden_units", (64,))),
+    ("test_augmentation", "no augmentation", TRAIN1, *ignored("augment", False)),
+    ("test_augmentation", "every image flipped", "data/images.py",
+     "torch.rand(n, generator=generator) < 0.5", "torch.rand(n, generator=generator) < 1.5"),
     ("test_training_pytorch", "batch size ignored", TRAIN1,
      *ignored("batch_size", 64)),
     ("test_training_pytorch", "softmax before the cross-entropy", TORCH_MODEL,
@@ -259,6 +262,11 @@ PART3 = [
      "nn.utils.clip_grad_norm_(self.parameters, self.max_norm)",
      "norm = torch.cat([p.grad.flatten() for p in self.parameters]).norm(); "
      "[p.grad.mul_(self.max_norm / norm) for p in self.parameters]"),
+    ("test_clipping", "each entry of the gradient clipped", TORCH_MODEL,
+     "nn.utils.clip_grad_norm_(self", "nn.utils.clip_grad_value_(self"),
+    ("test_clipping", "the gradient of each parameter clipped by itself", TORCH_MODEL,
+     "nn.utils.clip_grad_norm_(self.parameters, self.max_norm)",
+     "[nn.utils.clip_grad_norm_(p, self.max_norm) for p in self.parameters]"),
     ("test_clipping", "no clipping", TRAIN3, "max_norm=args.max_norm", "max_norm=0.0"),
     ("test_clipping", "clipping after the step", TORCH_MODEL,
      "            nn.utils.clip_grad_norm_(self.parameters, self.max_norm)\n"
@@ -306,6 +314,33 @@ FAULTS = [
     Fault(part, *fault)
     for part, faults in (("test_part1", PART1), ("test_part2", PART2), ("test_part3", PART3))
     for fault in faults
+]
+# What a grade does not see: the test is the one that runs the code.
+UNSEEN = [
+    Fault(
+        "test_part1",
+        "test_training_pytorch",
+        "samples in the same order in every epoch",
+        "data/batches.py",
+        "default_rng([seed, epoch])",
+        "default_rng(seed)",
+    ),
+    Fault(
+        "test_part2",
+        "test_training",
+        "no dropout after the first evaluation",
+        TORCH_MODEL,
+        "        self.net.train()\n",
+        "",
+    ),
+    Fault(
+        "test_part2",
+        "test_training",
+        "no augmentation",
+        TRAIN2,
+        "augment=args.augment",
+        "augment=False",
+    ),
 ]
 
 

@@ -14,11 +14,11 @@ import pytest
 
 from tests import grader
 from tests.grader import PARTS, ROOT, Mark, by_part, explanation, grade, graded_tests
-from tests.planted import FAULTS, copied, mark_of, planted
+from tests.planted import FAULTS, UNSEEN, copied, mark_of, planted
 from tests.sandbox import FOLDERS, Sandbox, available_cores
 
 POINTS = {"test_part1": 30, "test_part2": 30, "test_part3": 40}
-TRAINS = re.compile("training|same_seed|undisturbed|overfits|momentum|clipping|learns")
+TRAINS = re.compile("training|augmentation|same_seed|undisturbed|overfits|momentum|clipping|learns")
 LOADER_POINTS = 1  # of part 1, for the data loader, which all parts share
 FILES = {
     "test_part1": ("part1_mlp",),
@@ -100,6 +100,11 @@ def test_the_grade_sees_planted_faults(faults, at_least, sandbox):
     ]
     assert crashed == []  # a fault is to be seen by what it computes
     assert len(faults) >= at_least
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *UNSEEN], ids=lambda fault: fault.what)
+def test_every_mistake_can_be_planted_in_one_place(fault):
+    assert (ROOT / fault.file).read_text().count(fault.old) == 1
 
 
 def test_the_same_seed_asks_for_the_same_numbers(graded, sandbox):

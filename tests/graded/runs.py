@@ -23,22 +23,26 @@ TWICE = 1.46, 2.47
 
 def make_images(
     folder: Path, rng: np.random.Generator, n_train: int, n_test: int, *, learnable: bool = True,
-    turned: bool = False,
+    turned: bool = False, halves: bool = False,
 ) -> Path:  # fmt: skip
     """Image folders of CIFAR-10's ten classes, with so many images a class.
 
     They are noise with a bright band, whose place and colour belong to a class; if they are not to
     be learnable, the bands are drawn at random, and the classes as well. `turned`: each test image
-    has the label of the next class, so that what is learnt is wrong there.
+    has the label of the next class, so that what is learnt is wrong there. `halves`: bands of
+    training images are in the left half alone, those of test images in the right half.
     """
     for split, n in (("train", n_train), ("test", n_test)):
         bands = np.repeat(np.arange(10), n)
         labels = bands if learnable else rng.permutation(bands)
         labels = (labels + 1) % 10 if turned and split == "test" else labels
         names = rng.permutation(len(bands))  # which do not tell the band
+        columns = slice(None)
+        if halves:
+            columns = slice(16) if split == "train" else slice(16, None)
         for i, band, label in zip(names, bands, labels, strict=True):
             pixels = rng.integers(0, 100, (32, 32, 3))
-            pixels[8 * (band // 3) :][:8, :, band % 3] += 150
+            pixels[8 * (band // 3) :][:8, columns, band % 3] += 150
             place = folder / split / CLASSES[label]
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(place / f"{i}.png")

@@ -85,7 +85,7 @@ def test_softmax_forward(submission, rng):
     close(forward(large), softmax(large), "SoftMax.forward of [[1000, 999], [-1000, -1000]]")
 
 
-@pytest.mark.points(3)
+@pytest.mark.points(2)
 def test_softmax_and_cross_entropy(submission, rng):
     """SoftMax and CrossEntropy in turn give the gradient of the mean loss by the logits."""
     modules = submission("part1_mlp.modules")
@@ -302,6 +302,23 @@ def test_training_pytorch(submission, rng):
         "--max_epochs", 10, "--learning_rate", 1e-3,
     )  # fmt: skip
     is_chosen_on_validation(turned)  # where the lowest test loss is one of the first
+
+
+@pytest.mark.points(1, seconds=6)
+def test_augmentation(submission, rng):
+    """Training images are flipped at random, so that mirror images are recognised as well."""
+    images = make_images(submission.folder(), rng, 20, 10, halves=True)
+    run = submission.train(
+        "part1_mlp", "--data_dir", images, "--seed", 0, "--model", "pytorch", *SMALL,
+        "--max_epochs", 25, "--learning_rate", 1e-3,
+    )  # fmt: skip
+    on_test, held_out = accuracy_on_test(run), column(run, "val_accuracy").max()
+    demand(
+        min(on_test, held_out) >= 0.5,
+        "images that are bright on the left are trained on: expected accuracies of 0.5 or more on "
+        f"others of them and on mirror images, got {held_out:.3g} and {on_test:.3g} (is each "
+        "training image flipped in half of the epochs?)",
+    )
 
 
 @pytest.mark.points(1, seconds=8)
