@@ -214,6 +214,7 @@ def _build_pytorch(
         args.optimizer, net.parameters(), learning_rate=args.learning_rate,
         momentum=args.momentum, weight_decay=args.weight_decay,
         hidden_weights=[layer[0].weight for layer in net.hidden],
+        precision=getattr(torch, args.precision),
     )  # fmt: skip
     splits = {name: to_device(*split) for name, split in dataset.evaluated().items()}
     model = TorchModel(

@@ -134,6 +134,7 @@ def build(
         args.optimizer, net.parameters(), learning_rate=args.learning_rate,
         momentum=args.momentum, weight_decay=args.weight_decay,
         hidden_weights=[p for p in net.parameters() if p.ndim == 4],
+        precision=getattr(torch, args.precision),
     )  # fmt: skip
     splits = {name: to_device(*split) for name, split in dataset.evaluated().items()}
     model = TorchModel(

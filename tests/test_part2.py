@@ -24,7 +24,7 @@ from part2_cnn import model, plot, predict, train
 from part2_cnn.model import CNN, layer_table
 from part2_cnn.winograd import Conv3x3, Winograd
 from tests.tiny_cifar10 import make_tiny_cifar10
-from training import cli, distributed, torch_model
+from training import cli, distributed, optim, torch_model
 from training.optim import ADAMW_SHARE, make_optimizer, orthogonalised
 from training.plotting import new_figure, style
 from training.runs import FIGURES, load_best, load_checkpoint, read_run
@@ -247,12 +247,18 @@ def test_winograd_is_used_where_it_pays_alone():
 # --- Muon -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 32)])
-def test_orthogonalised_keeps_the_singular_vectors_and_evens_the_values(shape):
+def test_orthogonalised_keeps_the_singular_vectors_and_evens_the_values(
+    shape, precision, monkeypatch
+):
+    monkeypatch.setattr(optim, "LARGE", 8)  # so that all of these are
     torch.manual_seed(0)
     matrix = torch.randn(shape) * torch.logspace(-1.5, 0, shape[1])
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    result = orthogonalised(matrix)
+    result = orthogonalised(matrix, precision)
+    assert result.dtype == matrix.dtype
+    assert torch.equal(result, orthogonalised(matrix)) == (precision == torch.float32)
     assert result.shape == matrix.shape
     values = torch.linalg.svdvals(result)
     assert ((values > 0.3) & (values < 1.3)).all()

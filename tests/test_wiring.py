@@ -1036,6 +1036,14 @@ def test_steps_of_muon_are_orthogonal_on_hidden_weights_and_adamws_on_the_rest(n
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("net", HIDDEN_WEIGHTS)
+def test_large_products_of_muon_have_the_precision_of_the_net(net, build, images, monkeypatch):
+    monkeypatch.setattr(distributed, "has_bfloat16", lambda device: True)
+    flags = [*command(net, "", images, on_images=True), "--optimizer", "muon", "--precision"]
+    for name in ("float32", "bfloat16"):
+        assert build(net, *flags, name).model.optimizer.precision == getattr(torch, name)
+
+
 @pytest.mark.parametrize("net", ["pytorch", "cnn", "rnn"])
 def test_weight_of_a_shared_batch_scales_its_loss(net, build, images):
     """Plain SGD steps by the gradient, so by half as much for half the weight."""

@@ -17,6 +17,7 @@ from torch import nn
 # (0, 1] to about 1 (Jordan et al.); on matrices it needs products alone, no decomposition.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
+LARGE = 1024  # rows of a matrix from which these products are most of a step
 ADAMW_SHARE = 0.05  # of the learning rate, for parameters whose steps are not orthogonal
 
 
@@ -28,15 +29,17 @@ def make_optimizer(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     hidden_weights: Iterable[nn.Parameter] = (),
+    precision: torch.dtype = torch.float32,
 ) -> "torch.optim.Optimizer | SGD":
     """The optimiser of that name: PyTorch's adam or adamw, or our sgd, rmsprop or muon.
 
     `fused` updates all parameters in one pass over memory. `hidden_weights` are those of the
-    parameters on which muon takes orthogonal steps.
+    parameters on which muon takes orthogonal steps, `precision` that of its large products.
     """
     common = {"lr": learning_rate, "weight_decay": weight_decay}
     if name == "muon":
-        return Muon(parameters, hidden_weights, momentum=momentum, **common)
+        hidden = {"momentum": momentum, "precision": precision}
+        return Muon(parameters, hidden_weights, **hidden, **common)
     if name in ("sgd", "rmsprop"):
         return {"sgd": SGD, "rmsprop": RMSprop}[name](parameters, momentum=momentum, **common)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
@@ -132,6 +135,7 @@ class Muon(torch.optim.AdamW):
             is (K, C * h * w).
         momentum: of the hidden weights' gradients, in Nesterov's form.
         weight_decay: decoupled from the gradient, as in AdamW.
+        precision: bfloat16: of the products of LARGE matrices; those of others are in float32.
     """
 
     def __init__(
@@ -142,7 +146,9 @@ class Muon(torch.optim.AdamW):
         *,
         momentum: float,
         weight_decay: float,
+        precision: torch.dtype = torch.float32,
     ):
+        self.precision = precision
         hidden = list(hidden_weights)
         others = [p for p in parameters if all(p is not each for each in hidden)]
         groups = [
@@ -169,19 +175,27 @@ class Muon(torch.optim.AdamW):
             state["step"] = torch.tensor(0.0)  # unused, but AdamW loads no state without one
         velocity = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
         direction = gradient.add(velocity, alpha=group["momentum"])
-        step = orthogonalised(direction.reshape(len(direction), -1)).view_as(direction)
+        step = orthogonalised(direction.flatten(1), self.precision).view_as(direction)
         parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
 
 
-def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
+def orthogonalised(matrix: torch.Tensor, precision: torch.dtype = torch.float32) -> torch.Tensor:
     """A matrix (m, n) with the same singular vectors, and singular values of about 1.
 
     Each iteration is x <- p(x x^T) x. All these factors are polynomials of the first x x^T, which
-    is small, and so they are multiplied among themselves first and x but once.
+    is small, and so they are multiplied among themselves first and x but once. In bfloat16 that
+    would lose too many digits, and each factor is multiplied by x at once.
     """
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-12)  # no singular value is above the norm of all of them
+    if precision == torch.bfloat16 and len(x) >= LARGE:
+        x = x.to(precision)
+        for _ in range(ITERATIONS):
+            square = x @ x.T
+            factor = torch.addmm(square, square, square, beta=b, alpha=c)
+            x = torch.addmm(x, factor, x, beta=a)
+        return (x if wide is matrix else x.T).to(matrix)
     square = x @ x.T
     identity = torch.eye(len(x), device=x.device, dtype=x.dtype)
     factors = identity
