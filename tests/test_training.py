@@ -1101,6 +1101,16 @@ def test_the_command_that_resumes_is_one_of_the_shell(monkeypatch):
     )
 
 
+def test_the_command_that_resumes_names_the_processes_of_one_machine(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--resume"])
+    group = ProcessGroup()
+    group.size = 4
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for on_this, launcher in (("4", "--standalone --nproc_per_node=4"), ("2", "...")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", on_this)
+        assert resume_command(group) == f"torchrun {launcher} train.py --resume"
+
+
 def test_a_process_resumes_if_torchrun_has_counted_a_restart_elsewhere(
     run_main, tmp_path, monkeypatch
 ):

@@ -24,6 +24,7 @@ from training.distributed import (
     ProcessGroup,
     n_cores,
     n_restarts,
+    on_one_machine,
     own_device,
     speaks_for_its_machine,
     started_by_torchrun,
@@ -207,7 +208,10 @@ def _summary(result: dict, path: Path, *, test: bool) -> str:
 def resume_command(group: ProcessGroup) -> str:
     """How to call this process's script so that it continues, for the system's shell."""
     command = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
-    launcher = "torchrun ..." if group.size > 1 else "python"
+    launcher = "python"
+    if group.size > 1:
+        processes = f"--standalone --nproc_per_node={group.size}" if on_one_machine() else "..."
+        launcher = f"torchrun {processes}"
     given = subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command)
     return f"{launcher} {given} --resume"
 

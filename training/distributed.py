@@ -113,7 +113,7 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
             f"--device: {n} processes need a GPU each, this machine has {torch.cuda.device_count()}"
         )
     store, rank, size = next(dist.rendezvous("env://"))
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):  # on one machine
+    if on_one_machine():
         # torchrun keeps the store over a restart, and with it the addresses of dead processes, for
         # which a new one may wait for ever (pytorch issue 135712). Hence a new prefix each time.
         store = dist.PrefixStore(f"attempt_{n_restarts()}", store)
@@ -129,6 +129,11 @@ def started_by_torchrun() -> bool:
     Schedulers of clusters set WORLD_SIZE and RANK, too; only torchrun sets a run id.
     """
     return torchrun_id() is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def on_one_machine() -> bool:
+    """Whether all processes of torchrun are on this machine."""
+    return os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
 
 
 def torchrun_id() -> str | None:
