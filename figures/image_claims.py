@@ -18,15 +18,8 @@ from figures.effects import (
     welch,
 )
 from figures.experiments import Group, Records, by_label, seeds_of
-from figures.measurements import (
-    FILLS,
-    SHIFTS,
-    cnn_costs,
-    mlp_costs,
-    read_measure,
-    read_shifts,
-    total,
-)
+from figures.images import predictions
+from figures.measurements import FILLS, SHIFTS, cnn_costs, mlp_costs, read_shifts, total
 from training.plotting import COLOURS, Figure, band, new_figure, shared_legend
 
 LINES = {"black": "--", "edge": "-"}  # by what fills the gap of a shifted image
@@ -73,8 +66,7 @@ def mlp_and_cnn(groups: Sequence[Group]) -> Figure:
 
 def correct(group: Group) -> list[np.ndarray]:
     """For each seed, whether each test image is classified correctly."""
-    found = [read_measure(run.path, "predictions.csv") for run in group.runs]
-    return [rows["label"] == rows["predicted"] for rows in found]
+    return [rows["label"] == rows["predicted"] for rows in predictions(group)]
 
 
 def cnn_better(records: Records) -> Claim:

@@ -163,7 +163,7 @@ def optimisations_text(groups: Sequence[Group]) -> str:
 def mistakes(groups: Sequence[Group]) -> Figure:
     """The CNN's confusion matrix, and the accuracy of each class."""
     figure, ((matrix, classes),) = new_figure(1, 2, panel=(3.25, 4.0), width_ratios=(3.2, 1))
-    found = [read_measure(run.path, "predictions.csv") for run in groups[0].runs]
+    found = predictions(groups[0])
     rows = np.concatenate(found)
     draw_confusion(matrix, rows["label"], rows["predicted"])
     matrix.set_title(f"CNN: {matrix.get_title()}")
@@ -178,6 +178,11 @@ def mistakes(groups: Sequence[Group]) -> Figure:
     return figure
 
 
+def predictions(group: Group) -> list[np.ndarray]:
+    """What each seed's net predicts for the test images, as `measure_predictions` wrote it."""
+    return [read_measure(run.path, "predictions.csv") for run in group.runs]
+
+
 def _by_class(found: Sequence[np.ndarray]) -> np.ndarray:
     """The accuracy of each class, (n_seeds, n_classes)."""
     of_class = [[rows[rows["label"] == c] for c in range(len(CLASS_NAMES))] for rows in found]
@@ -190,7 +195,7 @@ N_MISTAKES = 8  # the most confident ones, in the discussion
 def mistakes_text(groups: Sequence[Group]) -> str:
     """The discussion of the CNN's mistakes."""
     runs = groups[0].runs
-    found = [read_measure(run.path, "predictions.csv") for run in runs]
+    found = predictions(groups[0])
     accuracy = _by_class(found).mean(0)
     rows = np.concatenate(found)
     wrong = rows[rows["label"] != rows["predicted"]]

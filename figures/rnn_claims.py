@@ -15,25 +15,9 @@ from figures.effects import (
     shares,
     wilson,
 )
-from figures.experiments import (
-    RNN_HIDDEN,
-    RNN_LIMITS,
-    RNN_LONGER,
-    Group,
-    Records,
-    seeds_of,
-)
+from figures.experiments import RNN_HIDDEN, RNN_LIMITS, RNN_LONGER, Group, Records, seeds_of
 from figures.measurements import read_measure
-from figures.rnn import (
-    INITS,
-    KINDS,
-    budgets,
-    most_solve,
-    n_solved,
-    no_gain,
-    outcome,
-    solving,
-)
+from figures.rnn import INITS, KINDS, budgets, most_solve, n_solved, no_gain, outcome, solving
 
 
 def five_digits(records: Records) -> Claim:

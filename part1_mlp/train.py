@@ -185,8 +185,7 @@ def _build_pytorch(
     import torch
 
     from part1_mlp.mlp_pytorch import MLP
-    from training.optim import make_optimizer
-    from training.torch_model import TorchModel
+    from training.torch_model import model_of
 
     device, dtype = distributed.own_device(args.device), _dtype(args)
     torch.manual_seed(args.seed)
@@ -210,19 +209,9 @@ def _build_pytorch(
     else:
         batches = ArrayBatches(x, y, batch_size, args.seed)
         image_settings = {}
-    optimizer = make_optimizer(
-        args.optimizer, net.parameters(), learning_rate=args.learning_rate,
-        momentum=args.momentum, weight_decay=args.weight_decay,
-        hidden_weights=[layer[0].weight for layer in net.hidden],
-        precision=getattr(torch, args.precision),
-    )  # fmt: skip
     splits = {name: to_device(*split) for name, split in dataset.evaluated().items()}
-    model = TorchModel(
-        net, optimizer, splits, label_smoothing=args.label_smoothing, mixup=args.mixup,
-        average_decay=args.average_decay, precision=getattr(torch, args.precision),
-        **image_settings,
-    )  # fmt: skip
-    return model, batches
+    hidden = [layer[0].weight for layer in net.hidden]
+    return model_of(args, net, splits, hidden_weights=hidden, **image_settings), batches
 
 
 def _numpy_net(args: argparse.Namespace, dataset: Dataset, *, activation: str = "relu") -> NumpyMLP:

@@ -26,8 +26,7 @@ from training import UsageError, distributed, flags
 from training.cli import run_cli, run_training
 from training.distributed import SINGLE_PROCESS, ProcessGroup
 from training.flags import Parser, counts, flag_adder, number, on_off
-from training.optim import make_optimizer
-from training.torch_model import TorchModel
+from training.torch_model import TorchModel, model_of
 
 SCRIPT = "part2_cnn/train.py"
 SMALLEST_IMAGE = 8  # pixels a side: three poolings leave one
@@ -130,17 +129,10 @@ def build(
         net.compile()
     if group.size > 1:  # so that no two processes drop the same activations
         torch.manual_seed(mix(args.seed, group.rank, group.size))
-    optimizer = make_optimizer(
-        args.optimizer, net.parameters(), learning_rate=args.learning_rate,
-        momentum=args.momentum, weight_decay=args.weight_decay,
-        hidden_weights=[p for p in net.parameters() if p.ndim == 4],
-        precision=getattr(torch, args.precision),
-    )  # fmt: skip
     splits = {name: to_device(*split) for name, split in dataset.evaluated().items()}
-    model = TorchModel(
-        net, optimizer, splits, prepare=prepare, label_smoothing=args.label_smoothing,
-        mixup=args.mixup, average_decay=args.average_decay, views=views, resize=resize,
-        precision=getattr(torch, args.precision), group=group,
+    model = model_of(
+        args, net, splits, prepare=prepare, views=views, resize=resize, group=group,
+        hidden_weights=[p for p in net.parameters() if p.ndim == 4],
         evaluation_chunk=EVALUATION_CHUNK if device.type == "cpu" else GPU_CHUNK,
     )  # fmt: skip
     model.image_size = args.image_sizes[0]  # of the evaluation before the first step

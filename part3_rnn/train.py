@@ -20,8 +20,7 @@ from training import UsageError, flags
 from training.cli import run_cli, run_training
 from training.distributed import choose_device, choose_threads
 from training.flags import Parser, flag_adder, number
-from training.optim import make_optimizer
-from training.torch_model import TorchModel
+from training.torch_model import TorchModel, model_of
 
 SCRIPT = "part3_rnn/train.py"
 VANILLA_ONLY = ("init", "init_scale", "input_scale")
@@ -108,20 +107,13 @@ def build(args: argparse.Namespace) -> tuple[TorchModel, PalindromeBatches]:
     }
     net = initial_net(vars(args)).to(args.device)
     choose_threads(args.batch_size * args.num_hidden**2)
-    optimizer = make_optimizer(
-        args.optimizer, net.parameters(), learning_rate=args.learning_rate,
-        momentum=args.momentum, weight_decay=args.weight_decay,
-    )  # fmt: skip
     held_out = torch.cat([splits["val"][0], splits["test"][0]])
     batches = PalindromeBatches(
         args.input_length, args.batch_size, args.seed, held_out=held_out, device=args.device
     )
     splits = {name: (x.to(args.device), y.to(args.device)) for name, (x, y) in splits.items()}
-    model = TorchModel(
-        net, optimizer, splits, max_norm=args.max_norm,
-        evaluation_chunk=max(1, CHUNK_DIGITS // args.input_length),
-    )  # fmt: skip
-    return model, batches
+    chunk = max(1, CHUNK_DIGITS // args.input_length)
+    return model_of(args, net, splits, max_norm=args.max_norm, evaluation_chunk=chunk), batches
 
 
 def run_name(args: argparse.Namespace) -> str:

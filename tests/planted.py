@@ -139,6 +139,8 @@ PART1 = [
     ("test_training_numpy", "another net than was asked for", TRAIN1,
      *ignored("dnn_hidden_units", (64,))),
     ("test_augmentation", "no augmentation", TRAIN1, *ignored("augment", False)),
+    ("test_augmentation", "crops without flips", "data/images.py",
+     "torch.rand(n, generator=generator) < 0.5", "torch.rand(n, generator=generator) < 0.0"),
     ("test_augmentation", "every image flipped", "data/images.py",
      "torch.rand(n, generator=generator) < 0.5", "torch.rand(n, generator=generator) < 1.5"),
     ("test_training_pytorch", "batch size ignored", TRAIN1,
@@ -317,31 +319,20 @@ FAULTS = [
 ]
 # What a grade does not see: the test is the one that runs the code.
 UNSEEN = [
-    Fault(
-        "test_part1",
-        "test_training_pytorch",
-        "samples in the same order in every epoch",
-        "data/batches.py",
-        "default_rng([seed, epoch])",
-        "default_rng(seed)",
-    ),
-    Fault(
-        "test_part2",
-        "test_training",
-        "no dropout after the first evaluation",
-        TORCH_MODEL,
-        "        self.net.train()\n",
-        "",
-    ),
-    Fault(
-        "test_part2",
-        "test_training",
-        "no augmentation",
-        TRAIN2,
-        "augment=args.augment",
-        "augment=False",
-    ),
-]
+    Fault(part, *fault)
+    for part, *fault in (
+        ("test_part1", "test_training_pytorch", "samples in the same order in every epoch",
+         "data/batches.py", "default_rng([seed, epoch])", "default_rng(seed)"),
+        ("test_part2", "test_training", "no dropout after the first evaluation", TORCH_MODEL,
+         "        self.net.train()\n", ""),
+        ("test_part2", "test_training", "no augmentation", TRAIN2,
+         "augment=args.augment", "augment=False"),
+        ("test_part3", "test_clipping", "the gradient clipped by the square of its norm",
+         TORCH_MODEL, "nn.utils.clip_grad_norm_(self.parameters, self.max_norm)",
+         "square = sum(p.grad.square().sum() for p in self.parameters); "
+         "[p.grad.div_(max(1, square / self.max_norm)) for p in self.parameters]"),
+    )
+]  # fmt: skip
 
 
 def copy_code(folder: Path) -> Path:

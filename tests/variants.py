@@ -263,7 +263,12 @@ def main(args):
         net.train()
         for i in tqdm(torch.randperm(len(x)).split(args.batch_size)):
             opt.zero_grad()
-            nn.functional.cross_entropy(net(x[i]), y[i]).backward()
+            xb = x[i]
+            if args.dataset == "cifar10":
+                images = xb.view(-1, 3, 32, 32)
+                flips = torch.rand(len(i), 1, 1, 1) < 0.5
+                xb = torch.where(flips, images.flip(3), images).flatten(1)
+            nn.functional.cross_entropy(net(xb), y[i]).backward()
             opt.step()
             step += 1
         row = dict(step=step, epoch=epoch)
@@ -342,7 +347,8 @@ VARIANTS = [
             (*LAYERS, "test_softmax_backward", "test_cross_entropy_forward",
              "test_cross_entropy_backward", "test_numpy_mlp"), {MODULES: FLOAT32}),
     Variant("another train.py", "test_part1",
-            ("test_training_pytorch", "test_evaluation_is_undisturbed", "test_same_seed_same_run"),
+            ("test_training_pytorch", "test_augmentation", "test_evaluation_is_undisturbed",
+             "test_same_seed_same_run"),
             {TRAIN1: ""}, slow=True),
     Variant("dropout as a function", "test_part2",
             ("test_parameters", "test_forward", "test_dropout", "test_other_channels_and_classes"),

@@ -1,7 +1,9 @@
 """A PyTorch net with its optimiser and its loss, as something that the trainer can train."""
 
+import argparse
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.distributed import SINGLE_PROCESS, ProcessGroup
-from training.optim import SGD
+from training.optim import SGD, make_optimizer
 
 Split = tuple[torch.Tensor, torch.Tensor]
 
@@ -192,3 +194,25 @@ class TorchModel:
             torch.cuda.set_rng_state(generators["cuda"], self.device)
         elif self.device.type == "mps" and "mps" in generators:
             torch.mps.set_rng_state(generators["mps"])
+
+
+def model_of(
+    args: argparse.Namespace, net: nn.Module, splits: dict[str, Split], *,
+    hidden_weights: Iterable[nn.Parameter] = (), **settings: Any,
+) -> TorchModel:  # fmt: skip
+    """The net with the optimiser, the regularisation and the precision that flags name.
+
+    Args:
+        args: a train script's flags; of those that it does not have the default counts.
+        net, splits, settings: as `TorchModel` takes them.
+        hidden_weights: as `make_optimizer` takes them.
+    """
+    precision = getattr(torch, vars(args).get("precision", "float32"))
+    optimizer = make_optimizer(
+        args.optimizer, net.parameters(), learning_rate=args.learning_rate,
+        momentum=args.momentum, weight_decay=args.weight_decay,
+        hidden_weights=hidden_weights, precision=precision,
+    )  # fmt: skip
+    for name in ("label_smoothing", "mixup", "average_decay"):
+        settings[name] = vars(args).get(name, 0.0)
+    return TorchModel(net, optimizer, splits, precision=precision, **settings)

@@ -30,7 +30,7 @@ def make_images(
     They are noise with a bright band, whose place and colour belong to a class; if they are not to
     be learnable, the bands are drawn at random, and the classes as well. `turned`: each test image
     has the label of the next class, so that what is learnt is wrong there. `halves`: bands of
-    training images are in the left half alone, those of test images in the right half.
+    training images are on the left alone, those of test images on the right.
     """
     for split, n in (("train", n_train), ("test", n_test)):
         bands = np.repeat(np.arange(10), n)
@@ -39,7 +39,7 @@ def make_images(
         names = rng.permutation(len(bands))  # which do not tell the band
         columns = slice(None)
         if halves:
-            columns = slice(16) if split == "train" else slice(16, None)
+            columns = slice(12) if split == "train" else slice(20, None)  # out of reach of crops
         for i, band, label in zip(names, bands, labels, strict=True):
             pixels = rng.integers(0, 100, (32, 32, 3))
             pixels[8 * (band // 3) :][:8, columns, band % 3] += 150

@@ -238,7 +238,7 @@ RATE = 0.1  # of steps that are not clipped
 CLEAR = 4e-3  # a change of the loss by a step, from which the norm of the gradient can be told
 
 
-@pytest.mark.points(4, seconds=10)
+@pytest.mark.points(4, seconds=8)
 def test_clipping(submission):
     """--max_norm M shortens the gradient of all parameters to a norm of M if it is longer."""
 
@@ -247,26 +247,40 @@ def test_clipping(submission):
             "part3_rnn", "--input_length", 5, "--train_steps", 1, "--eval_freq", 1, "--optimizer",
             "sgd", "--seed", 0, "--learning_rate", learning_rate, "--max_norm", max_norm,
         )  # fmt: skip
-        return float(column(run, "val_loss")[-1])
+        column(run, "val_loss")
+        loss = float(run.history["val_loss"][-1])
+        flags = f"--learning_rate {learning_rate:.3g} --max_norm {max_norm:.3g}"
+        demand(
+            np.isfinite(loss),
+            f"val_loss after a step of --optimizer sgd with {flags}: expected a number, got {loss} "
+            "(is the gradient clipped?)",
+        )
+        return loss
 
     clip = 1e-4
     start, clipped = loss_after_a_step(1e-12, 1e3), loss_after_a_step(STEP / clip, clip)
     flags = f"--learning_rate {STEP / clip:g} --max_norm {clip:g}"
     demand(
         abs(clipped - start) > 1e-6,
-        f"with {flags} the loss has to change in a step, it stays {start:.4g}",
+        f"val_loss after a step of --optimizer sgd with {flags} has to change, it stays "
+        f"{start:.6g} (are losses written to six digits?)",
     )
-    free, freer = (loss_after_a_step(RATE, max_norm) for max_norm in (1e3, 1e4))
-    what = "val_loss with --max_norm 1e4, which clips no more than 1e3 (is a gradient lengthened?),"
+    free, freer = (loss_after_a_step(RATE, max_norm) for max_norm in (1e5, 1e6))
+    what = (
+        f"val_loss after a step with --learning_rate {RATE} --max_norm 1e6, which clips no more "
+        "than 1e5 (is a short gradient lengthened, or does the seed not decide the run?),"
+    )
     close(freer, free, what, rtol=5e-3, atol=5e-4)
-    # Steps along the gradient lower the loss in proportion to their length, as long as it is small.
+    # Short steps along the gradient lower the loss in proportion to their length, longer ones by
+    # less; one that is not clipped is as long as its rate times the norm.
     norm = (start - free) / (start - clipped) * STEP / RATE
-    larger = 0.7 * norm if start - clipped > CLEAR and norm > 0 else 1e-2
+    least = (start - clipped) / STEP
+    larger = 0.7 * max(norm, least) if start - clipped > CLEAR else 1e-2
     near = loss_after_a_step(STEP / larger, larger)
     what = (
         f"val_loss after a step with --learning_rate {STEP / larger:.3g} --max_norm {larger:.3g}, "
-        f"as long as with {flags} (clip the norm of all parameters' gradients, after backward(), "
-        "before step()),"
+        f"which has the length of one with {flags} (clip the norm of all parameters' gradients, "
+        "after backward(), before step()),"
     )
     close(near, clipped, what, rtol=0, atol=0.02 * abs(start - clipped) + 2e-4)
 
