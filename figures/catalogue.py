@@ -19,7 +19,7 @@ from figures.experiments import EXPERIMENTS, Experiment, Group, Records
 from figures.measurements import SEQUENCES
 from training.plotting import Figure
 
-LINES = "Lines are means over the seeds, bands their range"
+MEANS = "Lines are means over the seeds, bands their range"
 CUT = "and end where the first of the seeds stopped"
 SOLVE = f"solve the task (a test accuracy of at least {SOLVED:g})"
 CURVES = "loss and accuracy on 5,000 training images (not augmented) and on the test set."
@@ -72,7 +72,7 @@ def figures() -> dict[str, ReportFigure]:
     """Every figure by its name in `--only` and `--retrain`."""
     curves = (
         "accuracy and loss of both MLPs over the steps, on a logarithmic axis. "
-        f"{LINES}; the thin line is the other net."
+        f"{MEANS}; the thin line is the other net."
     )
     circles, moons = (
         [EXPERIMENTS[f"mlp_{model}_{dataset}_original"] for model in experiments.MODELS]
@@ -95,12 +95,12 @@ def figures() -> dict[str, ReportFigure]:
             "seed, and the mean with its interval.", toy.convergence, experiments.TOY[:6]),
         "toy_difficulty": ReportFigure(
             1, "Validation accuracy over the steps, on a logarithmic axis: moons, and circles of "
-            f"two factors with the noise that gives them the Bayes accuracy of moons. {LINES}.",
+            f"two factors with the noise that gives them the Bayes accuracy of moons. {MEANS}.",
             toy.difficulty, [EXPERIMENTS[f"mlp_{model}_{kind}"] for model in experiments.MODELS
                              for kind in ("moons_original", "circles_matched", "circles_narrow")]),
         "gradient_descent": ReportFigure(
             1, "Gradient descent on moons with one sample a step, with 32, and with all: curves, "
-            f"and decision boundaries. {LINES}; below, the first seed, its test points, and its "
+            f"and decision boundaries. {MEANS}; below, the first seed, its test points, and its "
             "validation accuracy.", toy.gradient_descent, experiments.DESCENT,
             toy.gradient_descent_discussion),
         "4": ReportFigure(
@@ -113,7 +113,7 @@ def figures() -> dict[str, ReportFigure]:
             images.optimisations, [mlp, *experiments.ABLATION], images.optimisations_text),
         "mlp_best": ReportFigure(
             1, "MLPs on CIFAR-10: recipe original, recipe best, and a wider net with settings of "
-            f"its own. {LINES}, {CUT}.", images.best_curves, [mlp, mlp_best, mlp_wide],
+            f"its own. {MEANS}, {CUT}.", images.best_curves, [mlp, mlp_best, mlp_wide],
             images.best_gain),
         "5": ReportFigure(
             2, f"The CNN on CIFAR-10 with recipe original: {CURVES}",
@@ -124,7 +124,7 @@ def figures() -> dict[str, ReportFigure]:
             images.mistakes, [cnn],
             images.mistakes_text),
         "cnn_best": ReportFigure(
-            2, f"The CNN on CIFAR-10: recipe original and recipe best. {LINES}, {CUT}. While "
+            2, f"The CNN on CIFAR-10: recipe original and recipe best. {MEANS}, {CUT}. While "
             "recipe best trains on small images it is also evaluated on small images.",
             images.best_curves, [cnn, cnn_best], images.best_gain),
         "mlp_and_cnn": ReportFigure(
@@ -138,11 +138,11 @@ def figures() -> dict[str, ReportFigure]:
             2, "What is left when all test images are shifted: accuracy, relative to unshifted "
             "images, and the share of images whose prediction stays the same; means over four "
             "directions, with black or the edge's pixels in the gap. Grey: shifts that random "
-            f"crops show in training. {LINES}.", image_claims.shifts,
+            f"crops show in training. {MEANS}.", image_claims.shifts,
             [*no_crops, *crops_shifted, mlp, cnn]),
         "6": ReportFigure(
             3, "The vanilla RNN on palindromes with recipe original, T = 5: the first steps and "
-            f"all steps. {LINES}; dotted: chance.", rnn.first_steps, experiments.FIVE_DIGITS,
+            f"all steps. {MEANS}; dotted: chance.", rnn.first_steps, experiments.FIVE_DIGITS,
             rnn.first_steps_text),
         "7": ReportFigure(
             3, f"Storing the first of T digits: how many seeds {SOLVE} and of how many, above; the "

@@ -65,8 +65,8 @@ THIRTY = tuple(range(100, 130))
 # Of settings that were changed after runs on the first fresh seeds.
 SECOND, SECOND_FIVE = (200, 201, 202), tuple(range(200, 205))
 THIRD, CHANGED_TWICE = (300, 301, 302), {"mlp_pytorch_cifar10_best"}  # after the second, too
-# Measures.
-SHIFTS, PREDICTIONS = ("shifts.csv",), ("predictions.csv",)
+# Measures, see figures/measurements.py.
+SHIFTED, PREDICTED = ("shifts.csv",), ("predictions.csv",)
 MEMORY, PALINDROMES = ("memory.csv",), ("palindromes.csv",)
 QUICK_TOY, QUICK_MLP = "--max_epochs 5", "--max_epochs 2 --batch_size 128"
 QUICK_CNN = "--max_epochs 2 --batch_size 50 --image_sizes 16"
@@ -140,23 +140,23 @@ IMAGES = [
                SECOND if "--recipe best" in flags else FRESH,
                QUICK_CNN if script == CNN else QUICK_MLP, more)
     for group, script, flags, label, more in (
-        ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", SHIFTS + PREDICTIONS),
+        ("mlp_pytorch_cifar10_original", MLP, CIFAR10, "recipe original", SHIFTED + PREDICTED),
         ("mlp_pytorch_cifar10_test_stopped", MLP, f"{CIFAR10} --validation test",
          "recipe original, stopped by the test loss", ()),
         ("mlp_pytorch_cifar10_best", MLP, f"{CIFAR10} --recipe best", "recipe best", ()),
         ("mlp_pytorch_cifar10_wide", MLP, f"{CIFAR10} {WIDE}", "recipe best, wide", ()),
-        ("cnn_original", CNN, "--recipe original", "recipe original", SHIFTS + PREDICTIONS),
+        ("cnn_original", CNN, "--recipe original", "recipe original", SHIFTED + PREDICTED),
         ("cnn_best", CNN, "--recipe best", "recipe best", ()),
-        ("mlp_pytorch_short_augmented", MLP, f"{CIFAR10} {SHORT} --augment on", CROPS, SHIFTS),
+        ("mlp_pytorch_short_augmented", MLP, f"{CIFAR10} {SHORT} --augment on", CROPS, SHIFTED),
         *((f"mlp_pytorch_short_{name}", MLP,
            f"{CIFAR10} {SHORT} --augment on --dnn_hidden_units {units}", CROPS, ())
           for name, units in SIZES.items()),
-        ("cnn_short_augmented", CNN, f"{SHORT} --augment on", CROPS, SHIFTS),
+        ("cnn_short_augmented", CNN, f"{SHORT} --augment on", CROPS, SHIFTED),
         *((f"cnn_short_pooled{name}", CNN,
            f"{SHORT} --augment on --global_pooling on --dropout 0 --channels {channels}", CROPS, ())
           for name, channels in POOLED.items()),
-        ("mlp_pytorch_short_plain", MLP, f"{CIFAR10} {SHORT} --augment off", NO_CROPS, SHIFTS),
-        ("cnn_short_plain", CNN, f"{SHORT} --augment off", NO_CROPS, SHIFTS),
+        ("mlp_pytorch_short_plain", MLP, f"{CIFAR10} {SHORT} --augment off", NO_CROPS, SHIFTED),
+        ("cnn_short_plain", CNN, f"{SHORT} --augment off", NO_CROPS, SHIFTED),
     )
 ]
 ABLATION = [

@@ -24,7 +24,7 @@ from training.plotting import COLOURS, Figure, band, new_figure, shared_legend
 
 LINES = {"black": "--", "edge": "-"}  # by what fills the gap of a shifted image
 LABELLED = 0.05  # share of a bar's length from which it has its number written in it
-MEASURES = {"accuracy kept": "test_accuracy", "same prediction": "consistency"}  # columns
+SHIFT_COLUMNS = {"accuracy kept": "test_accuracy", "same prediction": "consistency"}  # columns
 
 # --- C3 -------------------------------------------------------------------------------------------
 
@@ -114,8 +114,8 @@ def efficiency(groups: Sequence[Group]) -> Figure:
     kinds = {kind: [g for g in groups if kind_of(g) == kind] for kind in map(kind_of, groups)}
     styles = ("o-", "s", "^--")
     for (kind, same), colour, style in zip(kinds.items(), COLOURS, styles, strict=False):
-        same = sorted(same, key=size)
-        for axes, x in zip(panels, zip(*map(size, same), strict=True), strict=True):
+        same = sorted(same, key=costs_of)
+        for axes, x in zip(panels, zip(*map(costs_of, same), strict=True), strict=True):
             axes.plot(x, [g.accuracies.mean() for g in same], style, color=colour, label=kind)
             for at, group in zip(x, same, strict=True):
                 axes.plot([at] * len(group.runs), group.accuracies, "_k", markersize=5)
@@ -136,7 +136,7 @@ def kind_of(group: Group) -> str:
     return "CNN (original): three linear layers"
 
 
-def size(group: Group) -> tuple[int, int]:
+def costs_of(group: Group) -> tuple[int, int]:
     """The parameters of a net, and its multiply-adds an image."""
     config = group.config
     if group.net == "MLP":
@@ -151,7 +151,7 @@ def cnn_smaller(records: Records) -> Claim:
     """C4: convolutional nets and MLPs with about as many parameters, or more."""
     effects = []
     for pair in ([records[name] for name in names] for names in SIZES.items()):
-        names = tuple(f"{group.net} ({size(group)[0] / 1e6:.2f} M)" for group in pair)
+        names = tuple(f"{group.net} ({costs_of(group)[0] / 1e6:.2f} M)" for group in pair)
         effects.append(welch("test accuracy", names, *(group.accuracies for group in pair)))
     effects = holm(effects)
     judged = verdict(effects)
@@ -175,7 +175,7 @@ def cnn_smaller(records: Records) -> Claim:
         f"{records['cnn_short_augmented'].config['precision']}.",
         effects, judged,
         f"{ends.get(judged, 'The runs do not decide.')} That sharing is the reason is not tested: "
-        f"no net without it was trained. The MLP of {size(mlp)[0] / 1e6:.2f} M reaches "
+        f"no net without it was trained. The MLP of {costs_of(mlp)[0] / 1e6:.2f} M reaches "
         f"{mlp.accuracies.mean():.3f} with crops and flips in these few epochs, "
         f"{plain.mean():.3f} without.",
         "efficiency",
@@ -191,10 +191,10 @@ def shifts(groups: Sequence[Group]) -> Figure:
     figure, panels = new_figure(2, len(by_training), sharex=True, sharey="row", panel=(2.16, 2.1))
     looks = {"MLP": (COLOURS[0], "o"), "CNN": (COLOURS[1], "s")}
     for (title, nets), column in zip(by_training.items(), panels.T, strict=True):
-        for measure, axes in zip(MEASURES, column, strict=True):
+        for measure, axes in zip(SHIFT_COLUMNS, column, strict=True):
             for group, fill in product(nets, FILLS):
                 (colour, marker), label = looks[group.net], f"{group.net}, {fill}"
-                values = left(group, measure, fill)
+                values = kept_share(group, measure, fill)
                 band(axes, np.array(SHIFTS), values, colour=colour, line=LINES[fill], label=label)
                 axes.lines[-1].set(marker=marker, markersize=3.5)
             axes.set_ylim(0, 1.12)
@@ -202,18 +202,18 @@ def shifts(groups: Sequence[Group]) -> Figure:
                 axes.axvspan(0, PADDING, color="grey", alpha=0.12, linewidth=0)
         column[0].set_title(title, fontsize=9)
         column[-1].set_xlabel("shift in pixels")
-    for name, axes in zip(MEASURES, panels[:, 0], strict=True):
+    for name, axes in zip(SHIFT_COLUMNS, panels[:, 0], strict=True):
         axes.set_ylabel(name)
     shared_legend(figure, panels[0, :1], columns=4)
     return figure
 
 
-def left(group: Group, measure: str, fill: str) -> np.ndarray:
+def kept_share(group: Group, measure: str, fill: str) -> np.ndarray:
     """What each shift leaves, relative to unshifted images: (n_seeds, n_shifts).
 
-    The mean over the directions, by one of MEASURES.
+    The mean over the directions, by one of SHIFT_COLUMNS.
     """
-    column = MEASURES[measure]
+    column = SHIFT_COLUMNS[measure]
     values = np.stack([read_shifts(run.path, column, fill).mean(1) for run in group.runs])
     return values / values[:, :1]
 
@@ -223,10 +223,10 @@ def robust(records: Records) -> Claim:
     at = PADDING  # the largest shift that random crops show in training
     effects = []
     trained = {"plain": "without augmentation", "augmented": "with crops and flips"}
-    for (kind, how), measure, fill in product(trained.items(), MEASURES, FILLS):
+    for (kind, how), measure, fill in product(trained.items(), SHIFT_COLUMNS, FILLS):
         what = f"{measure}, trained {how}, gap filled with {fill}"
         nets = (records[f"{net}_short_{kind}"] for net in ("cnn", "mlp_pytorch"))
-        values = (left(group, measure, fill)[:, at] for group in nets)
+        values = (kept_share(group, measure, fill)[:, at] for group in nets)
         effects.append(welch(what, ("CNN", "MLP"), *values))
     effects, half = holm(effects), len(effects) // 2
     plain, crops = ({effect.sign for effect in part} for part in (effects[:half], effects[half:]))
@@ -251,7 +251,7 @@ def robust(records: Records) -> Claim:
             "augmentation."
         )
     mlp, border = records["mlp_pytorch_cifar10_original"], ""
-    by_one = left(mlp, "accuracy kept", "black").mean(0)[1]
+    by_one = kept_share(mlp, "accuracy kept", "black").mean(0)[1]
     if by_one > 1:
         border = (
             " A crop shows a black border in training, an unshifted test image has none: recipe "

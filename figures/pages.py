@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.toy import DEFAULT_NOISE
 from figures.experiments import MODELS, ORIGINAL_MLP, Group, Records
-from figures.report import IMAGES, TOY, WIDE
+from figures.report import CNN, CNN_BEST, MLP, MLP_BEST, TOY_NETS, WIDE
 from figures.toy import bayes_accuracy_of
 from training import UsageError
 from training.cli import markdown_table
@@ -15,7 +15,7 @@ from training.runs import read_json, write_atomically
 def readme_table(records: Records) -> str:
     """The README's results: a line for each net and recipe."""
     rows = []
-    for group in (records[name] for name in (*TOY, *IMAGES[:2], WIDE, *IMAGES[2:])):
+    for group in (records[name] for name in (*TOY_NETS, MLP, MLP_BEST, WIDE, CNN, CNN_BEST)):
         config, accuracy, averaged = group.config, group.single_view(), group.averaged()
         net = group.net
         if net == "MLP":
@@ -33,7 +33,7 @@ def reference(group: Group) -> str:
     """What the accuracy of a group is to be compared with."""
     if group.config.get("dataset") in DEFAULT_NOISE:
         return f"Bayes accuracy {bayes_accuracy_of(group.config):.4f}"
-    return f"the original {ORIGINAL_MLP}" if group.experiment.group == IMAGES[0] else ""
+    return f"the original {ORIGINAL_MLP}" if group.experiment.group == MLP else ""
 
 
 def benchmark_table(path: Path) -> str:

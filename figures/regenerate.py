@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import pages, report
 from figures.catalogue import ReportFigure, all_claims, figures, stem
-from figures.experiments import SHIFTS, Experiment, Records
+from figures.experiments import SHIFTED, Experiment, Records
 from figures.retrain import LONG, expected_times, is_long, retrain
 from training import UsageError
 from training.cli import ROOT, format_duration, run_cli
@@ -138,7 +138,7 @@ def main() -> int:
             time = f"by the records of earlier runs this takes {format_duration(seconds)}"
             if on_gpu:
                 time += f"; runs recorded on a GPU, which are slow without one: {on_gpu}"
-            shifted = [each for each in {*experiments} if SHIFTS[0] in each.measures]
+            shifted = [each for each in {*experiments} if SHIFTED[0] in each.measures]
             if shifted:
                 n = sum(len(each.seeds) for each in shifted)
                 time += f"; nets to be tried on shifted images, which is not counted: {n}"

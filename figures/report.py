@@ -24,26 +24,27 @@ from training.runs import RunRecord
 
 Figures = Mapping[str, ReportFigure]
 TEMPLATE = Path(__file__).with_name("report.md.in")
-TOY = ("mlp_numpy_moons_original", "mlp_pytorch_moons_original")
-IMAGES = ("mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best", "cnn_original", "cnn_best")
+TOY_NETS = ("mlp_numpy_moons_original", "mlp_pytorch_moons_original")
+MLP, MLP_BEST = "mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best"
+CNN, CNN_BEST = "cnn_original", "cnn_best"
 TEST_STOPPED, WIDE = "mlp_pytorch_cifar10_test_stopped", "mlp_pytorch_cifar10_wide"
 NOT_STOPPED = "mlp_pytorch_cifar10_without_early_stopping"
-RNN = ("rnn_T5_original", "rnn_length_bistable_T5")
+RNN, RNN_BEST = "rnn_T5_original", "rnn_length_bistable_T5"
 NO_SETTINGS = {  # told by the columns' names, without effect, or not of the experiment
     "model", "dataset", "recipe", "neg_slope", "num_classes", "script", "environment", "seed",
     "device", "dry_run", "compile",
 }  # fmt: skip
 GIVEN = {  # flags whose value the original states, by group
-    IMAGES[0]: part1_mlp.recipes.GIVEN,
-    IMAGES[2]: part2_cnn.recipes.GIVEN,
-    RNN[0]: part3_rnn.recipes.GIVEN,
+    MLP: part1_mlp.recipes.GIVEN,
+    CNN: part2_cnn.recipes.GIVEN,
+    RNN: part3_rnn.recipes.GIVEN,
 }
 ON_VALIDATION = {  # flags whose value was chosen among others, see figures/tuning/
-    IMAGES[0]: {"batch_size"},
-    IMAGES[1]: {"optimizer", "learning_rate", "weight_decay", "batch_size", "max_epochs",
+    MLP: {"batch_size"},
+    MLP_BEST: {"optimizer", "learning_rate", "weight_decay", "batch_size", "max_epochs",
                 "dropout", "label_smoothing", "cutout", "mixup"},
     WIDE: {"learning_rate", "weight_decay", "dropout", "label_smoothing", "cutout", "mixup"},
-    IMAGES[2]: {"batch_size", "learning_rate"},
+    CNN: {"batch_size", "learning_rate"},
 }  # fmt: skip
 
 
@@ -78,10 +79,10 @@ def comparison_table(records: Records) -> str:
     """What the original gives, ours with both recipes, and the gap."""
     rows = []
     for what, given, original, *best in (
-        ("MLP on CIFAR-10, test accuracy", ORIGINAL_MLP, *IMAGES[:2]),
+        ("MLP on CIFAR-10, test accuracy", ORIGINAL_MLP, MLP, MLP_BEST),
         ("the same, stopped by the test loss", ORIGINAL_MLP, TEST_STOPPED),
-        ("CNN on CIFAR-10, test accuracy", None, *IMAGES[2:]),
-        ("RNN, T = 5, test accuracy", None, *RNN),
+        ("CNN on CIFAR-10, test accuracy", None, CNN, CNN_BEST),
+        ("RNN, T = 5, test accuracy", None, RNN, RNN_BEST),
     ):
         ours, cells = records[original].accuracies, ["", ""]
         for group in (records[name] for name in best):
@@ -89,7 +90,7 @@ def comparison_table(records: Records) -> str:
         gap = f"{ours.mean() - given:+.4f}".replace("-", "\N{MINUS SIGN}") if given else ""
         rows.append((what, given or "no number", _mean(records[original], ours), gap, *cells))
     given = 6_400_586
-    original, best = (records[name].runs[0].result["parameters"] for name in IMAGES[2:])
+    original, best = (records[name].runs[0].result["parameters"] for name in (CNN, CNN_BEST))
     counts = f"{original:,}", f"{original - given:+,}", f"{best:,}", ""
     rows.append(("CNN, parameters", f"{given:,}", *counts))
     head = ("what", "the original", "ours, `original`", "gap", "ours, `best`, single view")
@@ -103,8 +104,10 @@ def _mean(group: Group, values: np.ndarray | None) -> str:
 
 def settings_table(records: Records) -> str:
     """Every setting of the main runs; bold if the original states it, italic if tuned."""
-    names = (TOY[0], TOY[0].replace("moons", "circles"), TOY[1], *IMAGES[:2], WIDE, *IMAGES[2:])
-    configs = {name: records[name].config for name in (*names, *RNN)}
+    numpy, pytorch = TOY_NETS
+    toy = numpy, numpy.replace("moons", "circles"), pytorch
+    names = *toy, MLP, MLP_BEST, WIDE, CNN, CNN_BEST, RNN, RNN_BEST
+    configs = {name: records[name].config for name in names}
 
     def cell(name: str, flag: str, value: object) -> str:
         if isinstance(value, bool):
@@ -144,7 +147,7 @@ def summary(records: Records, claims: Sequence[Claim]) -> str:
         for claim in claims
     ]
     reached = []
-    for net, name in (("MLP", IMAGES[0]), ("CNN", IMAGES[2])):
+    for net, name in (("MLP", MLP), ("CNN", CNN)):
         values = records[name].accuracies
         spread = f"standard deviation {_deviation(values):.4f} over {seeds_of(records[name])}"
         reached.append(f"{net} {values.mean():.4f} ({spread})")
@@ -155,13 +158,13 @@ def summary(records: Records, claims: Sequence[Claim]) -> str:
 def stopped_effect(records: Records) -> Effect:
     """What stopping by the test loss changes of the accuracy."""
     names = "stopped by the test loss", "by the validation loss"
-    stopped, held_out = (records[name].accuracies for name in (TEST_STOPPED, IMAGES[0]))
+    stopped, held_out = (records[name].accuracies for name in (TEST_STOPPED, MLP))
     return paired("test accuracy", names, stopped, held_out)
 
 
 def stopped_text(records: Records) -> str:
     """What stopping by the test loss changes, and what not stopping early does."""
-    held_out, stopped, whole = (records[name] for name in (IMAGES[0], TEST_STOPPED, NOT_STOPPED))
+    held_out, stopped, whole = (records[name] for name in (MLP, TEST_STOPPED, NOT_STOPPED))
     epochs = whole.config["max_epochs"]
     return (
         f"Paired by seed, {stopped_effect(records)}. The two differ in the training images, in "
@@ -226,7 +229,7 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
         found[f"{key}.parameters"] = f"{group.runs[0].result['parameters']}"
     effects = {claim.number: claim.effects for claim in claims}
     effects["optimisations"] = optimisation_effects(
-        [records[name] for name in (IMAGES[0], *(each.group for each in experiments.ABLATION))]
+        [records[name] for name in (MLP, *(each.group for each in experiments.ABLATION))]
     )
     effects["stopped"] = (stopped_effect(records),)
     effects["adam"] = adam_effects([records.read(each) for each in experiments.RNN_ADAM])
@@ -309,7 +312,7 @@ def trained_on(run: RunRecord) -> str:
 
 def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     """The whole of REPORT.md."""
-    hidden_units = records[IMAGES[0]].config["dnn_hidden_units"]
+    hidden_units = records[MLP].config["dnn_hidden_units"]
     return Template(TEMPLATE.read_text()).substitute(
         summary=summary(records, claims),
         small_inputs=experiments.SMALL_INPUTS.split()[-1],

@@ -292,14 +292,14 @@ def test_sizes_of_nets(name, kind, channels, linear):
     expected = dense(*linear)
     for i, o, width in convolutions(channels) if channels else ():
         expected += ((9 * i + 1) * o, 9 * i * o * width**2)
-    assert image_claims.size(group) == tuple(expected)
+    assert image_claims.costs_of(group) == tuple(expected)
     assert image_claims.kind_of(group) == kind
 
 
 def test_mlps_have_about_as_many_parameters_or_more():
     records = for_c4((0, 0, 0))
     for pair in image_claims.SIZES.items():
-        cnn, mlp = (image_claims.size(records[name])[0] for name in pair)
+        cnn, mlp = (image_claims.costs_of(records[name])[0] for name in pair)
         assert mlp > 0.999 * cnn
 
 
@@ -436,9 +436,9 @@ def test_what_is_kept_and_what_stays_the_same(tmp_path):
             lambda shift, fill, u=unshifted: 1 - slopes[fill] * shift * u,
         )
     for fill, slope in slopes.items():
-        kept = image_claims.left(group, "accuracy kept", fill)
+        kept = image_claims.kept_share(group, "accuracy kept", fill)
         assert kept == pytest.approx(np.stack([1 - slope * np.arange(9)] * 2), abs=2e-4)
-        same = image_claims.left(group, "same prediction", fill)
+        same = image_claims.kept_share(group, "same prediction", fill)
         assert same == pytest.approx(1 - slope * np.outer([0.8, 0.4], np.arange(9)), abs=2e-4)
 
 
@@ -771,7 +771,7 @@ def test_figure_of_efficiency(tmp_path):
     kinds = {"MLPs": 4, "CNN (original): three linear layers": 1, "convolutions, global pooling": 3}
     assert legend_of(figure) == list(kinds)
     assert figure.axes[0].get_title() == "short runs on CIFAR-10, 3 seeds"
-    of_size = {image_claims.size(group): group for group in groups}
+    of_size = {image_claims.costs_of(group): group for group in groups}
     for axes, which in zip(figure.axes, (0, 1), strict=True):
         labelled = [line for line in axes.lines if line.get_label() in kinds]
         assert [len(line.get_xdata()) for line in labelled] == list(kinds.values())
@@ -802,7 +802,7 @@ def test_figure_of_shifts(tmp_path):
             assert len(axes.lines) == len(axes.collections) == 4
             for line in axes.lines:
                 net, fill = line.get_label().split(", ")
-                left = image_claims.left(nets[net], measure, fill)
+                left = image_claims.kept_share(nets[net], measure, fill)
                 assert line.get_ydata() == pytest.approx(left.mean(0))
                 assert (line.get_marker(), line.get_linestyle()) == (
                     {"MLP": "o", "CNN": "s"}[net], {"black": "--", "edge": "-"}[fill]
