@@ -38,8 +38,7 @@ def make_optimizer(
     """
     common = {"lr": learning_rate, "weight_decay": weight_decay}
     if name == "muon":
-        hidden = {"momentum": momentum, "precision": precision}
-        return Muon(parameters, hidden_weights, **hidden, **common)
+        return Muon(parameters, hidden_weights, momentum=momentum, precision=precision, **common)
     if name in ("sgd", "rmsprop"):
         return {"sgd": SGD, "rmsprop": RMSprop}[name](parameters, momentum=momentum, **common)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
@@ -146,7 +145,7 @@ class Muon(torch.optim.AdamW):
         *,
         momentum: float,
         weight_decay: float,
-        precision: torch.dtype = torch.float32,
+        precision: torch.dtype,
     ):
         self.precision = precision
         hidden = list(hidden_weights)
