@@ -28,15 +28,15 @@ BEST = ORIGINAL | {
     "learning_rate": 0.02,
     "schedule": "one_cycle",
     "momentum": 0.9,
-    "weight_decay": 0.05,
+    "weight_decay": 0.1,
     "label_smoothing": 0.1,
     "average_decay": 0.995,
     "batch_size": "128",
     "image_sizes": "24,24,32",
-    "max_epochs": 35,
+    "max_epochs": 39,
     "eval_freq": 1760,  # steps: five epochs
     "patience": 0,
-    "views": 2,
+    "views": 18,
     "cutout": 8,
 }
 RECIPES = {"original": ORIGINAL, "best": BEST}
