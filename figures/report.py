@@ -43,9 +43,9 @@ ON_VALIDATION = {  # flags whose value was chosen among others, see figures/tuni
     MLP: {"batch_size"},
     MLP_BEST: {"optimizer", "learning_rate", "weight_decay", "batch_size", "max_epochs",
                 "dropout", "label_smoothing", "cutout", "mixup"},
-    WIDE: {"learning_rate", "weight_decay", "dropout", "label_smoothing", "cutout", "mixup"},
     CNN: {"batch_size", "learning_rate"},
 }  # fmt: skip
+ON_VALIDATION[WIDE] = ON_VALIDATION[MLP_BEST] | {"dnn_hidden_units", "skip"}
 
 
 def _deviation(values: np.ndarray) -> float:

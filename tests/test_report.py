@@ -117,8 +117,8 @@ def test_settings_are_marked_as_given_or_chosen_on_validation(records):
         ("patience", "cnn_original", "10"), ("channels", "cnn_original", "**64, 128, 256**"),
         ("cell", "rnn_T5_original", "**rnn**"), ("optimizer", "cnn_original", "**adam**"),
         ("optimizer", "cnn_best", "muon"),
-        ("learning_rate", "mlp_pytorch_cifar10_wide", "*0.002*"),
-        ("dnn_hidden_units", "mlp_pytorch_cifar10_wide", "1536, 1536, 1536"),
+        ("learning_rate", "mlp_pytorch_cifar10_wide", "*0.014*"),
+        ("dnn_hidden_units", "mlp_pytorch_cifar10_wide", "*1024, 512, 256*"),
         ("noise", "mlp_numpy_moons_original", "0.2"), ("noise", "cnn_best", ""),
         ("noise", "mlp_numpy_circles_original", "0.1"), ("factor", "mlp_numpy_moons_original", ""),
         ("factor", "mlp_numpy_circles_original", "0.5"), ("n_samples", "cnn_original", "all"),
@@ -179,7 +179,7 @@ def test_the_readme_has_a_row_for_each_net_with_what_to_compare(records):
     assert rows[-1].split("|")[-3].strip() == averaged
     assert [row.split(" | ")[0] for row in rows[2:6]] == [
         "| MLP 512-256-128 (PyTorch)", "| MLP 512-256-128 (PyTorch)",
-        "| MLP 1536-1536-1536 (PyTorch)", "| CNN",
+        "| MLP 1024-512-256 (PyTorch)", "| CNN",
     ]  # fmt: skip
 
 
