@@ -16,11 +16,15 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
-def check_batch_size(batch_size: int, n_samples: int) -> None:
-    """Raise a DataError unless the batch size is in 1..n_samples."""
+def check_batch_size(batch_size: int, n_samples: int, n_processes: int = 1) -> None:
+    """Raise a DataError unless the batch size is in 1..n_samples, and processes can share each."""
     if not 1 <= batch_size <= n_samples:
         allowed = f"1 to {n_samples}, the number of training samples, or full"
         raise DataError(f"--batch_size: {batch_size} is out of range, choose from {allowed}")
+    smallest = n_samples % batch_size or batch_size
+    if smallest < n_processes:
+        problem = f"cannot share a batch of {smallest}, the smallest of an epoch"
+        raise DataError(f"--batch_size: {n_processes} processes {problem}")
 
 
 class Batches(ABC):
@@ -103,10 +107,11 @@ class ImageBatches(Batches):
         sizes = image_sizes or images.shape[-1:]
         self._image_sizes = [(max_epochs * i // len(sizes), s) for i, s in enumerate(sizes)]
         self._rank, self._world_size = rank, world_size
-        smallest = len(images) % batch_size or batch_size
-        if smallest < world_size:
-            problem = f"cannot share a batch of {smallest}, the smallest of an epoch"
-            raise DataError(f"--batch_size: {world_size} processes {problem}")
+        check_batch_size(batch_size, len(images), world_size)
+
+    def image_size(self, epoch: int) -> int:
+        """Pixels a side of the images of that epoch."""
+        return next(size for first, size in reversed(self._image_sizes) if first <= epoch)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple]:
         """Yield (images, labels) of each step of that epoch, from step `first_step` on.
@@ -119,7 +124,7 @@ class ImageBatches(Batches):
         from data import images as pixels
 
         device, n, size = self._images.device, self.n_samples, self.batch_size
-        image_size = next(s for first, s in reversed(self._image_sizes) if first <= epoch)
+        image_size = self.image_size(epoch)
         # Drawn for the whole epoch: one copy to the device, and every process draws the same.
         order = torch.from_numpy(epoch_order(n, self.seed, epoch)).to(device)
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))

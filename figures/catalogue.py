@@ -33,7 +33,7 @@ class ReportFigure:
         part: 1 to 3.
         title: its caption.
         draw: from its experiments' groups.
-        discussion: of the groups, where no claim discusses them.
+        discussion: of the groups, after the claims that it shows.
     """
 
     part: int
@@ -84,7 +84,7 @@ def figures() -> dict[str, ReportFigure]:
     crops_shifted = [each for each in crops if each.measures]
     return {
         "1": ReportFigure(
-            1, "The toy data sets: the training points of one seed.", toy.toy_sets, circles[:1],
+            1, "The toy data sets: the training points of one seed.", toy.toy_sets, [],
             toy.toy_sets_discussion),
         "2": ReportFigure(
             1, f"Circles: {curves}", toy.toy_curves, circles, toy.toy_curves_discussion),
@@ -148,8 +148,8 @@ def figures() -> dict[str, ReportFigure]:
             3, f"Storing the first of T digits: how many seeds {SOLVE} and of how many, above; the "
             "mean test accuracy below, bars from the lowest to the highest seed. All nets had "
             f"{experiments.MANY:,} steps at most. Optimiser and learning rate of each but the "
-            "bistable net, which keeps its recipe's, were chosen on validation, at one length, "
-            "from one grid.",
+            "bistable net, which keeps its recipe's, held constant, were chosen on validation, at "
+            "one length, from one grid.",
             rnn.lengths, experiments.RNN_LENGTHS, rnn.lengths_text),
         "longer": ReportFigure(
             3, f"The share of seeds that {SOLVE} against the number of digits read, for two "

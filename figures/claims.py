@@ -12,6 +12,6 @@ SIZES = {
 }
 SOLVED = 0.99  # C6 to C9: accuracy at which a seed has solved a task
 SHORT_T, LONG_T = 5, 30  # C7: the lengths that are compared
-MOST = 0.5  # C7, C9: a net solves a task if more than this share of its seeds do
+MOST = 0.5  # C6 to C9: a net solves a task if more than this share of its seeds do
 HIDDEN_UNITS = 128  # C9: of all nets in other experiments; compared with the fewest
 RESTORED = 0.1  # C8: first gradient over last at or above which gradients have not vanished

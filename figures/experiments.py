@@ -14,7 +14,7 @@ from training.runs import RunRecord, read_run
 
 MLP, CNN, RNN = (f"{part}/train.py" for part in ("part1_mlp", "part2_cnn", "part3_rnn"))
 MODELS = {"numpy": "NumPy", "pytorch": "PyTorch"}
-ORIGINAL_MLP = 0.5666  # the original's test accuracy of its MLP on CIFAR-10
+ORIGINAL_ACCURACY = 0.5666  # the original's test accuracy of its MLP on CIFAR-10
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,9 @@ REMOVED = {
     "AdamW": "--optimizer sgd --learning_rate 0.3",
     "early stopping": "--patience 0",
 }
-PERFECT = "--eval_freq 250 --target_accuracy 1"  # a run of a sweep ends when it is perfect
 # Runs of FEW steps are those of MANY, cut off: these are evaluated after FEW steps, too.
 FEW, MANY = 1000, 5000
-MANY_STEPS = f"--train_steps {MANY} {PERFECT}"
+MANY_STEPS = f"--train_steps {MANY} --eval_freq 250 --target_accuracy 1"  # or until it is perfect
 # The standard deviation of the input weights W_xh is called the input scale: 1, or for inputs of
 # ten numbers 1 / sqrt(10).
 INPUT_SCALES = {"inputs1": "1", "inputs0316": "0.3162"}

@@ -6,7 +6,7 @@ import numpy as np
 
 from data import CLASS_NAMES
 from figures.effects import Effect, holm, listed, paired
-from figures.experiments import ORIGINAL_MLP, REMOVED, Group, seeds_of
+from figures.experiments import ORIGINAL_ACCURACY, REMOVED, Group, seeds_of
 from figures.measurements import read_measure
 from part2_cnn.plot import confident_mistakes, draw_confusion
 from training.plotting import (
@@ -34,7 +34,8 @@ def net_curves(groups: Sequence[Group]) -> Figure:
             both = {"loss": loss, "accuracy": accuracy}
             draw_run(both, run, colours=SPLIT_COLOURS, labels=labels, width=0.9)
         if group.net == "MLP":
-            accuracy.axhline(ORIGINAL_MLP, **DOTTED, label=f"the original, {ORIGINAL_MLP}")
+            label = f"the original, {ORIGINAL_ACCURACY}"
+            accuracy.axhline(ORIGINAL_ACCURACY, **DOTTED, label=label)
         name = "test" if group.config.get("validation") == "test" else "validation"
         title = f"{group.net} on CIFAR-10, {seeds_of(group)},\nstopped by the {name} loss"
         loss.set(ylabel="loss", title=title)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data.toy import DEFAULT_NOISE
-from figures.experiments import MODELS, ORIGINAL_MLP, Group, Records
-from figures.report import CNN, CNN_BEST, MLP, MLP_BEST, TOY_NETS, WIDE
+from figures.experiments import MODELS, ORIGINAL_ACCURACY, Group, Records
+from figures.report import CNN_BEST, CNN_ORIGINAL, MLP_BEST, MLP_ORIGINAL, MLP_WIDE, TOY_NETS
 from figures.toy import bayes_accuracy_of
 from training import UsageError
 from training.cli import markdown_table
@@ -15,7 +15,8 @@ from training.runs import read_json, write_atomically
 def readme_table(records: Records) -> str:
     """The README's results: a line for each net and recipe."""
     rows = []
-    for group in (records[name] for name in (*TOY_NETS, MLP, MLP_BEST, WIDE, CNN, CNN_BEST)):
+    names = *TOY_NETS, MLP_ORIGINAL, MLP_BEST, MLP_WIDE, CNN_ORIGINAL, CNN_BEST
+    for name, group in ((name, records[name]) for name in names):
         config, accuracy, averaged = group.config, group.single_view(), group.averaged()
         net = group.net
         if net == "MLP":
@@ -24,7 +25,8 @@ def readme_table(records: Records) -> str:
         data = config["dataset"].replace("cifar", "CIFAR-")
         mean = f"{accuracy.mean():.4f} ({accuracy.min():.4f} to {accuracy.max():.4f})"
         views = f"{averaged.mean():.4f}" if averaged is not None else ""
-        rows.append((net, data, config["recipe"], len(accuracy), mean, views, reference(group)))
+        recipe = config["recipe"] + ", with settings of its own" * (name == MLP_WIDE)
+        rows.append((net, data, recipe, len(accuracy), mean, views, reference(group)))
     head = ("net", "data", "recipe", "seeds", "test accuracy, mean (min to max)")
     return markdown_table((*head, "with test-time augmentation", "reference"), rows)
 
@@ -33,7 +35,7 @@ def reference(group: Group) -> str:
     """What the accuracy of a group is to be compared with."""
     if group.config.get("dataset") in DEFAULT_NOISE:
         return f"Bayes accuracy {bayes_accuracy_of(group.config):.4f}"
-    return f"the original {ORIGINAL_MLP}" if group.experiment.group == MLP else ""
+    return f"the original {ORIGINAL_ACCURACY}" if group.experiment.group == MLP_ORIGINAL else ""
 
 
 def benchmark_table(path: Path) -> str:

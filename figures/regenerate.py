@@ -46,9 +46,11 @@ def draw(
     lines = [f"{figure.title} {note}".strip()]
     for experiment, run in ((group.experiment, run) for group in groups for run in group.runs):
         result, seed = run.result, run.config["seed"]
+        accuracy = f"test accuracy {result['test_accuracy']:.4f}"
+        accuracy += " with test-time augmentation" * (run.config.get("views", 1) > 1)
         lines.append(
-            f"{experiment.group}, seed {seed}: test accuracy {result['test_accuracy']:.4f} at "
-            f"epoch {result['best_epoch']:g} of {result['epochs']:g}; {experiment.command(seed)}"
+            f"{experiment.group}, seed {seed}: {accuracy} at epoch {result['best_epoch']:g} of "
+            f"{result['epochs']:g}; {experiment.command(seed)}"
         )
     caption = path.with_suffix(".txt")
     write_atomically(caption, "\n".join(lines) + "\n")
@@ -92,8 +94,8 @@ def build_parser(names: Sequence[str]) -> Parser:
     add("--only", nargs="+", choices=names, metavar="N", help=f"figures to draw: {' '.join(names)}")
     add("--retrain", nargs="*", choices=[*names, "original", "all"], metavar="N",
         help="train anew what these figures show (original: the original's nets in figures 1 to 7, "
-        f"with one seed where a run takes over {LONG / 60:.0f} minutes; all: every run; none "
-        "named: those of --only)")
+        f"with one seed where a run takes over {LONG / 60:.0f} minutes or was recorded on a GPU; "
+        "all: every run; none named: those of --only, or else every run)")
     add("--dry_run", action="store_true",
         help="list the runs that --retrain would train with their times, and do nothing")
     add("--update", action="store_true",

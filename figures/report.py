@@ -14,7 +14,7 @@ from data.toy import DEFAULT_FACTOR, DEFAULT_NOISE, DEFAULT_SAMPLES
 from figures import experiments
 from figures.catalogue import ReportFigure, stem
 from figures.effects import CONFIDENCE, Claim, Effect, p_value, paired, wilson
-from figures.experiments import EXPERIMENTS, ORIGINAL_MLP, Group, Records, is_on_gpu, seeds_of
+from figures.experiments import EXPERIMENTS, ORIGINAL_ACCURACY, Group, Records, is_on_gpu, seeds_of
 from figures.gradient_claims import adam_effects
 from figures.images import optimisation_effects
 from figures.measurements import cnn_costs, mlp_costs, total
@@ -25,27 +25,27 @@ from training.runs import RunRecord
 Figures = Mapping[str, ReportFigure]
 TEMPLATE = Path(__file__).with_name("report.md.in")
 TOY_NETS = ("mlp_numpy_moons_original", "mlp_pytorch_moons_original")
-MLP, MLP_BEST = "mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best"
-CNN, CNN_BEST = "cnn_original", "cnn_best"
-TEST_STOPPED, WIDE = "mlp_pytorch_cifar10_test_stopped", "mlp_pytorch_cifar10_wide"
+MLP_ORIGINAL, MLP_BEST = "mlp_pytorch_cifar10_original", "mlp_pytorch_cifar10_best"
+CNN_ORIGINAL, CNN_BEST = "cnn_original", "cnn_best"
+TEST_STOPPED, MLP_WIDE = "mlp_pytorch_cifar10_test_stopped", "mlp_pytorch_cifar10_wide"
 NOT_STOPPED = "mlp_pytorch_cifar10_without_early_stopping"
-RNN, RNN_BEST = "rnn_T5_original", "rnn_length_bistable_T5"
+RNN_ORIGINAL, RNN_BEST = "rnn_T5_original", "rnn_length_bistable_T5"
 NO_SETTINGS = {  # told by the columns' names, without effect, or not of the experiment
     "model", "dataset", "recipe", "neg_slope", "num_classes", "script", "environment", "seed",
     "device", "dry_run", "compile",
 }  # fmt: skip
 GIVEN = {  # flags whose value the original states, by group
-    MLP: part1_mlp.recipes.GIVEN,
-    CNN: part2_cnn.recipes.GIVEN,
-    RNN: part3_rnn.recipes.GIVEN,
+    MLP_ORIGINAL: part1_mlp.recipes.GIVEN,
+    CNN_ORIGINAL: part2_cnn.recipes.GIVEN,
+    RNN_ORIGINAL: part3_rnn.recipes.GIVEN,
 }
 ON_VALIDATION = {  # flags whose value was chosen among others, see figures/tuning/
-    MLP: {"batch_size"},
+    MLP_ORIGINAL: {"batch_size"},
     MLP_BEST: {"optimizer", "learning_rate", "weight_decay", "batch_size", "max_epochs",
                 "dropout", "label_smoothing", "cutout", "mixup"},
-    CNN: {"batch_size", "learning_rate"},
+    CNN_ORIGINAL: {"batch_size", "learning_rate"},
 }  # fmt: skip
-ON_VALIDATION[WIDE] = ON_VALIDATION[MLP_BEST] | {"dnn_hidden_units", "skip"}
+ON_VALIDATION[MLP_WIDE] = ON_VALIDATION[MLP_BEST] | {"dnn_hidden_units", "skip"}
 
 
 def _deviation(values: np.ndarray) -> float:
@@ -54,7 +54,6 @@ def _deviation(values: np.ndarray) -> float:
 
 
 STATISTICS = {"mean": np.mean, "sd": _deviation, "min": np.min, "max": np.max}
-EFFECT_PARTS = ("first", "second", "difference", "low", "high")
 TEXTS = (".verdict", ".what", ".p")  # the ends of keys whose values are no plain numbers
 
 
@@ -79,10 +78,10 @@ def comparison_table(records: Records) -> str:
     """What the original gives, ours with both recipes, and the gap."""
     rows = []
     for what, given, original, *best in (
-        ("MLP on CIFAR-10, test accuracy", ORIGINAL_MLP, MLP, MLP_BEST),
-        ("the same, stopped by the test loss", ORIGINAL_MLP, TEST_STOPPED),
-        ("CNN on CIFAR-10, test accuracy", None, CNN, CNN_BEST),
-        ("RNN, T = 5, test accuracy", None, RNN, RNN_BEST),
+        ("MLP on CIFAR-10, test accuracy", ORIGINAL_ACCURACY, MLP_ORIGINAL, MLP_BEST),
+        ("the same, stopped by the test loss", ORIGINAL_ACCURACY, TEST_STOPPED),
+        ("CNN on CIFAR-10, test accuracy", None, CNN_ORIGINAL, CNN_BEST),
+        ("RNN, T = 5, test accuracy", None, RNN_ORIGINAL, RNN_BEST),
     ):
         ours, cells = records[original].accuracies, ["", ""]
         for group in (records[name] for name in best):
@@ -90,7 +89,8 @@ def comparison_table(records: Records) -> str:
         gap = f"{ours.mean() - given:+.4f}".replace("-", "\N{MINUS SIGN}") if given else ""
         rows.append((what, given or "no number", _mean(records[original], ours), gap, *cells))
     given = 6_400_586
-    original, best = (records[name].runs[0].result["parameters"] for name in (CNN, CNN_BEST))
+    both = records[CNN_ORIGINAL], records[CNN_BEST]
+    original, best = (group.runs[0].result["parameters"] for group in both)
     counts = f"{original:,}", f"{original - given:+,}", f"{best:,}", ""
     rows.append(("CNN, parameters", f"{given:,}", *counts))
     head = ("what", "the original", "ours, `original`", "gap", "ours, `best`, single view")
@@ -106,7 +106,7 @@ def settings_table(records: Records) -> str:
     """Every setting of the main runs; bold if the original states it, italic if tuned."""
     numpy, pytorch = TOY_NETS
     toy = numpy, numpy.replace("moons", "circles"), pytorch
-    names = *toy, MLP, MLP_BEST, WIDE, CNN, CNN_BEST, RNN, RNN_BEST
+    names = *toy, MLP_ORIGINAL, MLP_BEST, MLP_WIDE, CNN_ORIGINAL, CNN_BEST, RNN_ORIGINAL, RNN_BEST
     configs = {name: records[name].config for name in names}
 
     def cell(name: str, flag: str, value: object) -> str:
@@ -147,7 +147,7 @@ def summary(records: Records, claims: Sequence[Claim]) -> str:
         for claim in claims
     ]
     reached = []
-    for net, name in (("MLP", MLP), ("CNN", CNN)):
+    for net, name in (("MLP", MLP_ORIGINAL), ("CNN", CNN_ORIGINAL)):
         values = records[name].accuracies
         spread = f"standard deviation {_deviation(values):.4f} over {seeds_of(records[name])}"
         reached.append(f"{net} {values.mean():.4f} ({spread})")
@@ -158,13 +158,13 @@ def summary(records: Records, claims: Sequence[Claim]) -> str:
 def stopped_effect(records: Records) -> Effect:
     """What stopping by the test loss changes of the accuracy."""
     names = "stopped by the test loss", "by the validation loss"
-    stopped, held_out = (records[name].accuracies for name in (TEST_STOPPED, MLP))
+    stopped, held_out = (records[name].accuracies for name in (TEST_STOPPED, MLP_ORIGINAL))
     return paired("test accuracy", names, stopped, held_out)
 
 
 def stopped_text(records: Records) -> str:
     """What stopping by the test loss changes, and what not stopping early does."""
-    held_out, stopped, whole = (records[name] for name in (MLP, TEST_STOPPED, NOT_STOPPED))
+    held_out, stopped, whole = (records[name] for name in (MLP_ORIGINAL, TEST_STOPPED, NOT_STOPPED))
     epochs = whole.config["max_epochs"]
     return (
         f"Paired by seed, {stopped_effect(records)}. The two differ in the training images, in "
@@ -229,7 +229,7 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
         found[f"{key}.parameters"] = f"{group.runs[0].result['parameters']}"
     effects = {claim.number: claim.effects for claim in claims}
     effects["optimisations"] = optimisation_effects(
-        [records[name] for name in (MLP, *(each.group for each in experiments.ABLATION))]
+        [records[name] for name in (MLP_ORIGINAL, *(each.group for each in experiments.ABLATION))]
     )
     effects["stopped"] = (stopped_effect(records),)
     effects["adam"] = adam_effects([records.read(each) for each in experiments.RNN_ADAM])
@@ -238,7 +238,8 @@ def results(records: Records, claims: Sequence[Claim]) -> dict[str, str]:
     for key, those in effects.items():
         for i, effect in enumerate(those, 1):
             values = (*effect.values, effect.difference, effect.low, effect.high)
-            for part, value in zip(EFFECT_PARTS, values, strict=True):
+            parts = "first", "second", "difference", "low", "high"
+            for part, value in zip(parts, values, strict=True):
                 found[f"{key}.{i}.{part}"] = f"{value:.{effect.decimals}f}"
             found[f"{key}.{i}.p"] = p_value(effect.p)
             found[f"{key}.{i}.what"] = f"{effect.what}: {', '.join(effect.names)}"
@@ -255,7 +256,7 @@ def exports(found: Mapping[str, str]) -> tuple[str, str]:
         r"\else\textbf{?? \detokenize{#1}}\fi}",
     ]
     for key, value in found.items():
-        text = value.replace("%", r"\%")
+        text = value.replace("%", r"\%").replace("<", "$<$")
         lines.append(rf"\expandafter\def\csname result@{key}\endcsname{{{text}}}")
     return json.dumps(numbers, indent=2) + "\n", "\n".join(lines) + "\n"
 
@@ -289,10 +290,11 @@ def reproduction_table(figures: Figures, records: Records) -> str:
     for name, figure in figures.items():
         groups = figure.groups(records)
         where = dict.fromkeys(trained_on(run) for group in groups for run in group.runs)
-        took = format_duration(sum(group.seconds for group in groups))
-        command = f"python figures/regenerate.py --retrain {name}"
+        took = format_duration(sum(group.seconds for group in groups)) if groups else ""
+        how = "retrain" if groups else "only"
+        command = f"python figures/regenerate.py --{how} {name}"
         caption = f"[{name}](figures/output/{stem(name)}.txt)"
-        rows.append((caption, f"`{command}`", took, "; ".join(where)))
+        rows.append((caption, f"`{command}`", took, "; ".join(where) or "nothing is trained"))
     return markdown_table(("figure", "command", "one run after another", "trained on"), rows)
 
 
@@ -302,17 +304,16 @@ def trained_on(run: RunRecord) -> str:
     if is_on_gpu(run):
         name = found.get("gpu") or found["device"]  # earlier versions did not record it
         return f"GPU ({name}), {found['precision'] or 'float32'}"
-    cpu = found["cpu"] or found["machine"] or "a machine not recorded"
+    cpu = found["cpu"] or found["machine"]
     threads, cores = found["threads"], found["cores"]
     threads = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
     threads += f" of {cores} cores" * bool(threads and cores)
-    precision = found["precision"] or "precision not recorded"
-    return f"{cpu}{threads}, {precision}"
+    return f"{cpu}{threads}, {found['precision']}"
 
 
 def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     """The whole of REPORT.md."""
-    hidden_units = records[MLP].config["dnn_hidden_units"]
+    hidden_units = records[MLP_ORIGINAL].config["dnn_hidden_units"]
     return Template(TEMPLATE.read_text()).substitute(
         summary=summary(records, claims),
         small_inputs=experiments.SMALL_INPUTS.split()[-1],

@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from data import CLASS_NAMES
 from figures.experiments import Experiment, Records
 from figures.measurements import MEASURES
 from training import UsageError
-from training.cli import ROOT, markdown_table, train_in_process
+from training.cli import ROOT, markdown_table, side_by_side, train_in_process
 from training.distributed import n_cores
 from training.runs import CONFIG, HISTORY, RESULT, read_run, write_atomically
 
@@ -54,11 +53,10 @@ def retrain(
     torch.set_num_threads(max(1, threads // jobs))  # of measures, beside which runs are trained
     # tqdm's None: hidden unless standard error is a terminal; it may be closed.
     hidden = None if sys.stderr else True
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=hidden) as bar:
-        waiting = [pool.submit(train, run, seed) for (_, seed), run in runs.items()]
+    calls = [(run, seed) for (_, seed), run in runs.items()]
+    with tqdm(total=len(runs), unit="run", disable=hidden) as bar:
         try:
-            for trained in as_completed(waiting):
-                experiment, name = trained.result()
+            for experiment, name in side_by_side(train, calls, jobs):
                 folder = work / name
                 for measure in experiment.measures:  # one at a time: they seed PyTorch's generator
                     if not (folder / measure).exists():
@@ -67,9 +65,6 @@ def retrain(
                 keep_record(folder, records / name, experiment.measures)
                 bar.set_postfix_str(name)
                 bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
         finally:
             torch.set_num_threads(threads)
     for group in {group for group, _ in runs}:

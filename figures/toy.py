@@ -262,13 +262,17 @@ def gradient_descent_discussion(groups: Sequence[Group]) -> str:
         "All have the same data, initial weights and learning rate "
         f"({groups[0].config['learning_rate']:g}). Validation accuracy after {EPOCHS} epochs, mean "
         f"of {seeds_of(groups[0])}: {', '.join(results)}. {ahead}: {', '.join(ends)}. In the last "
-        f"quarter of the steps the training loss changes over {apart} steps by "
-        f"{', '.join(f'{change:.1g}' for change in noise)} on average: {noisier}"
+        f"quarter of the steps the training loss changes over {apart} steps, apart from its trend, "
+        f"by {', '.join(f'{change:.1g}' for change in noise)} on average: {noisier}"
     )
 
 
 def _noise(group: Group, apart: int) -> float:
-    """How much the training loss changes over so many steps, in the last quarter of the steps."""
+    """Changes of the training loss over so many steps, in the last quarter of the steps.
+
+    Their mean absolute deviation from their mean, which is the trend, of each seed.
+    """
     steps, losses = column(group.runs, "step")[0], column(group.runs, "train_loss")
     compared = (steps % apart == 0) & (steps >= 0.75 * steps[-1])
-    return float(np.abs(np.diff(losses[:, compared])).mean())
+    changes = np.diff(losses[:, compared])
+    return float(np.abs(changes - changes.mean(axis=1, keepdims=True)).mean())

@@ -1,7 +1,7 @@
 """Train a run on moons or circles again, to see the net at every evaluation.
 
-A run folder keeps the weights of the best evaluation alone. A run is reproducible bit for bit, and
-a toy set takes seconds, so the weights in between need not be kept.
+A run folder keeps the weights of the best evaluation and of the last step alone. A run is
+reproducible bit for bit, and a toy set takes seconds, so those in between need not be kept.
 """
 
 import argparse

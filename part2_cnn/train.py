@@ -135,7 +135,7 @@ def build(
         hidden_weights=[p for p in net.parameters() if p.ndim == 4],
         evaluation_chunk=EVALUATION_CHUNK if device.type == "cpu" else GPU_CHUNK,
     )  # fmt: skip
-    model.image_size = args.image_sizes[0]  # of the evaluation before the first step
+    model.image_size = batches.image_size(0)  # of the evaluation before the first step
     return model, batches
 
 
@@ -147,10 +147,13 @@ def _load(args: argparse.Namespace, group: ProcessGroup) -> Dataset:
     if group.size > 1:
         group.on_main(lambda: load() and None)  # the main process downloads; then each reads
     dataset = load()
+    fewest = min(len(y) for _, y in dataset.evaluated().values())
+    if fewest < group.size:
+        raise UsageError(f"--n_samples: {group.size} processes cannot share a split of {fewest}")
     if args.dry_run:
         n = len(dataset.x_train)
         batch = n if args.batch_size == "full" else args.batch_size
-        check_batch_size(batch, n)  # of the run; there are fewer samples below
+        check_batch_size(batch, n, group.size)  # of the run; there are fewer samples below
         dataset = dataset.head(min(batch, max(group.size, EVALUATION_CHUNK // args.views)))
     return dataset
 

@@ -38,7 +38,7 @@ COVERAGE = ROOT / "runs" / "coverage.json"
 # For files of constants alone, whose lines no test reaches while it runs.
 FALLBACK = ["tests/test_wiring.py", "tests/test_figures.py"]
 # What modules import is seen in a process of its own, which the coverage does not tell.
-IMPORTS = ["tests/test_training.py::test_the_numpy_mlp_on_a_toy_set_does_without_pytorch"]
+IMPORTS = ["tests/test_training.py::test_a_toy_run_in_numpy_does_not_load_pytorch_or_matplotlib"]
 SECONDS = 120  # of processor time, after which a mutant that loops counts as found
 
 # By file and mistake: why no test could fail.

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from part2_cnn import train
 from training import Interrupted, UsageError
 from training.distributed import (
     ProcessGroup,
@@ -24,6 +25,8 @@ from training.distributed import (
     speaks_for_its_machine,
     started_by_torchrun,
 )
+from training.optim import make_optimizer
+from training.torch_model import TorchModel
 
 # --- Devices and precision ------------------------------------------------------------------------
 
@@ -187,3 +190,29 @@ def test_a_second_signal_interrupts_unless_torchrun_forwards_it(n_processes, int
         with pytest.raises(Interrupted) if interrupts else contextlib.nullcontext():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)  # Python calls the handler between two of its instructions
+
+
+def test_a_process_that_a_checkpoint_does_not_know_keeps_its_generator():
+    first, second = made_up_groups(all_gather_object=lambda values, value, group: None)
+    net = torch.nn.Linear(2, 2)
+    model = TorchModel(net, make_optimizer("sgd", net.parameters(), learning_rate=0.1), {})
+    torch.manual_seed(1)
+    state = model.state_dict()
+    drawn = torch.rand(3)
+    for group, same in ((first, True), (second, False)):
+        model.group = group
+        torch.manual_seed(2)
+        model.load_state_dict(state)
+        assert torch.equal(torch.rand(3), drawn) == same
+
+
+def test_processes_that_cannot_share_a_split_or_a_batch_are_refused(tiny_cifar10):
+    _, group = made_up_groups()
+    group.on_main = lambda work: work()
+    for flags, why in (
+        (("--n_samples", "10", "--batch_size", "3"), "--n_samples: 2 processes cannot share a "),
+        (("--n_samples", "30", "--batch_size", "13", "--dry_run"), "cannot share a batch of 1,"),
+    ):
+        args = train.parse(["--data_dir", str(tiny_cifar10), "--device", "cpu", *flags])
+        with pytest.raises(ValueError, match=why):
+            train.build(args, group)

@@ -223,7 +223,8 @@ def test_committed_captions_name_every_run_with_its_accuracy_and_command(records
         for experiment in figure.experiments:
             for seed, run in zip(experiment.seeds, records.read(experiment).runs, strict=True):
                 line = f"{experiment.group}, seed {seed}: test accuracy "
-                assert f"{line}{run.result['test_accuracy']:.4f} at epoch" in caption
+                views = " with test-time augmentation" if run.config.get("views", 1) > 1 else ""
+                assert f"{line}{run.result['test_accuracy']:.4f}{views} at epoch" in caption
                 assert f"; {experiment.command(seed)}\n" in caption
 
 

@@ -39,6 +39,7 @@ from training.cli import (
     resume_command,
     run_cli,
     run_training,
+    side_by_side,
     train_in_process,
 )
 from training.distributed import SINGLE_PROCESS, ProcessGroup, n_cores
@@ -49,6 +50,7 @@ from training.runs import (
     RunFolder,
     load_checkpoint,
     read_history,
+    read_json,
     read_run,
     save_checkpoint,
     write_atomically,
@@ -928,6 +930,57 @@ def test_runs_side_by_side_share_the_cores(jobs, given, threads, monkeypatch, tm
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_after_a_failure_no_other_run_is_begun(jobs):
+    begun = []
+
+    def run(number: int) -> int:
+        begun.append(number)
+        if number == 2:
+            raise UsageError("the second fails")
+        return number
+
+    ended = []
+    with pytest.raises(UsageError, match="the second fails"):
+        ended.extend(side_by_side(run, [(number,) for number in range(1, 99)], jobs))
+    assert begun[:2] == [1, 2]
+    assert len(begun) <= 1 + jobs
+    assert sorted(side_by_side(lambda x: x, [(5,), (6,)], jobs)) == [5, 6]
+
+
+def test_memory_that_runs_out_is_no_broken_checkpoint(run_main, tmp_path, monkeypatch):
+    flags = ("--n_samples", 100, "--run_dir", tmp_path, "--max_epochs")
+    run_main(train.main, "train.py", *flags, 1)
+
+    def load(*args: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("part1_mlp.mlp_numpy.NumpyModel.load_state_dict", load)
+    code, _, err = run_main(train.main, "train.py", *flags, 2, "--resume")
+    assert (code, err.count("\n"), "out of memory (CUDA" in err) == (1, 1, True)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_missing(tmp_path):
+    (tmp_path / "result.json").mkdir()
+    with pytest.raises(UsageError, match=r"cannot be read \(Is a directory\)"):
+        read_json(tmp_path / "result.json")
+    with pytest.raises(UsageError, match="is missing"):
+        read_json(tmp_path / "other.json")
+
+
+def test_a_run_from_before_a_flag_is_resumed_with_its_old_meaning_alone(run_main, tmp_path):
+    flags = ("--n_samples", 100, "--run_dir", tmp_path, "--max_epochs")
+    run_main(train.main, "train.py", *flags, 1)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["validation"]
+    path.write_text(json.dumps(config))
+    more = (*flags, 2, "--resume")
+    code, _, err = run_main(train.main, "train.py", *more, "--validation", "test")
+    assert (code, "--validation: " in err) == (2, True)
+    assert run_main(train.main, "train.py", *more)[0] == 0
+
+
 def test_a_scheduler_that_sets_world_size_is_no_torchrun(tmp_path):
     flags = ("--n_samples", "100", "--max_epochs", "1", "--run_dir", str(tmp_path / "run"))
     variables = os.environ | {"WORLD_SIZE": "2", "RANK": "1"}
@@ -1016,17 +1069,6 @@ def test_lines_have_the_width_of_the_committed_figures():
     with style():
         (line,) = new_figure(1, 1)[1][0, 0].plot([0, 1])
     assert line.get_linewidth() == 1.4
-
-
-def test_the_numpy_mlp_on_a_toy_set_does_without_pytorch(tmp_path):
-    """Whose import takes longer than the training."""
-    code = (
-        "import sys; from part1_mlp import train; "
-        "sys.argv[1:] = ['--n_samples', '100', '--max_epochs', '1', '--run_dir', sys.argv[1]]; "
-        "assert train.main() == 0; assert 'torch' not in sys.modules"
-    )
-    done = run_python("-c", code, str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_importing_a_plot_module_leaves_the_backend_alone():

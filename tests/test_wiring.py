@@ -44,7 +44,14 @@ from tests.tiny_cifar10 import make_tiny_cifar10
 from training import UsageError, cli, distributed, optim
 from training.flags import plain, read_own_run
 from training.optim import ADAMW_SHARE, orthogonalised
-from training.runs import HISTORY_COLUMNS, RESULT_KEYS, RunFolder, load_checkpoint, read_run
+from training.runs import (
+    HISTORY_COLUMNS,
+    RESULT_KEYS,
+    RunFolder,
+    load_checkpoint,
+    read_history,
+    read_run,
+)
 from training.torch_model import TorchModel
 from training.trainer import Trainer
 
@@ -1181,6 +1188,24 @@ def test_test_accuracy_is_printed_on_demand_alone(net, images, run_main, tmp_pat
             assert f"test accuracy {result['test_accuracy']:.4f} (loss" in out
 
 
+def test_palindromes_of_evaluation_are_kept_out_of_training(build, monkeypatch):
+    monkeypatch.setattr(part3, "EVALUATED", {"train": 10, "val": 40_000, "test": 40_000})
+    built = build("rnn", "--input_length", 10, "--batch_size", 20_000)
+    trained = {*map(tuple, built.batch()[0].tolist())}
+    for split in ("val", "test"):
+        assert not trained & {*map(tuple, built.model.splits[split][0].tolist())}, split
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_evaluation_in_chunks_is_that_of_all_samples(net, build, images, monkeypatch):
+    flags = command(net, "", images, on_images=net != "rnn")
+    model = build(net, *flags).model
+    whole = model.evaluate("test")
+    monkeypatch.setattr(mlp_numpy, "EVALUATION_CHUNK", 7)
+    model.evaluation_chunk = 7
+    assert model.evaluate("test") == pytest.approx(whole)
+
+
 @covers("checkpoint_seconds")
 @pytest.mark.parametrize(("seconds", "saved"), [(0, [1, 2, 3, 4, 5, 6, 7]), (25, [3, 6, 7])])
 def test_checkpoints_are_so_many_seconds_apart(net, seconds, saved, build, images, monkeypatch):
@@ -1205,6 +1230,44 @@ def test_checkpoints_are_so_many_seconds_apart(net, seconds, saved, build, image
 
 class Killed(BaseException):
     """Ends a run as kill -9 would."""
+
+
+def test_a_resumed_run_counts_the_seconds_before(build, images, monkeypatch):
+    """Each step takes ten seconds; the run is killed in the fourth of six."""
+    clock = [0.0]
+    monkeypatch.setattr("training.trainer.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def at_step(step: int) -> None:
+        if len(lasted) == 1 and step == 4:
+            raise Killed
+        clock[0] += 10
+
+    lasted = [0]
+    built = build("numpy", *short("numpy", images, 6), "--eval_freq", 1, "--checkpoint_seconds", 0)
+    with pytest.raises(Killed):
+        built.rehearse(at_step=at_step)
+    lasted.append(1)
+    clock[0] += 1000  # which do not count
+    resumed = Built(built.args, *part1.build(built.args), built.folder)
+    assert resumed.rehearse(at_step=at_step).result["seconds"] == 60
+    assert read_history(built.folder / "history.csv")["seconds"].tolist() == [
+        0,
+        10,
+        20,
+        30,
+        40,
+        50,
+        60,
+    ]
+
+
+def test_the_history_has_the_rate_of_each_step(build, images):
+    flags = (*short("numpy", images, 6), "--schedule", "cosine", "--eval_freq", 1)
+    built = build("numpy", *flags)
+    rates = built.rehearse().rates
+    assert read_history(built.folder / "history.csv")["learning_rate"][
+        1:
+    ].tolist() == pytest.approx(rates)
 
 
 def test_resumed_early_stopping_has_waited_as_long(build, images):

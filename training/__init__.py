@@ -1,5 +1,6 @@
 """What the train scripts of all parts share, and the errors that a user reads as one line."""
 
+import re
 import signal
 
 
@@ -17,3 +18,11 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int = signal.SIGINT):
         super().__init__()
         self.exit_code = 128 + number
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, for which PyTorch's allocators raise RuntimeErrors."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and bool(re.search("(out of|allocate|enough) memory|overflow", str(error)))
+    )

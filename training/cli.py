@@ -4,21 +4,22 @@ import argparse
 import io
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
 from data import LARGEST_SEED, DataError
 from data.batches import Batches
-from training import DivergedError, Interrupted, UsageError
+from training import DivergedError, Interrupted, UsageError, is_out_of_memory
 from training.distributed import (
     SINGLE_PROCESS,
     ProcessGroup,
@@ -35,6 +36,7 @@ from training.runs import CONFIG, IDENTIFYING_FLAGS, RESULT, RunFolder, read_con
 from training.trainer import LENGTH_FLAGS, Trainable, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
+Result = TypeVar("Result")
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # What may differ between a run and its resumption; --data_dir if the same images are there.
 RESUMABLE_FLAGS = frozenset(
@@ -44,7 +46,7 @@ RESUMABLE_FLAGS = frozenset(
 # Flags that runs of earlier versions did not record, and what these were trained with.
 NEWER_FLAGS = {
     "channels": [64, 128, 256], "cutout": 0, "factor": None, "forget_bias": None,
-    "global_pooling": False, "neg_slope": 0.01,
+    "global_pooling": False, "neg_slope": 0.01, "validation": "held_out",
 }  # fmt: skip
 
 
@@ -127,6 +129,8 @@ def _train_run(
             print("dry run: one batch of everything was trained and evaluated; nothing was kept")
         return result["stopped_by"]
     run_folder = RunFolder(path)
+    earlier = group.on_main(partial(_check, args, script, path))
+    trainer = Trainer(*build(args), args, run_folder, group)
 
     def ended() -> dict | None:
         """The result of a run that has ended and is not to be made longer."""
@@ -148,8 +152,6 @@ def _train_run(
                 replaced.write_config(_config(flags, script) | written)
                 replaced.close()
 
-    earlier = group.on_main(partial(_check, args, script, path))
-    trainer = Trainer(*build(args), args, run_folder, group)
     try:
         result = group.on_main(ended)
         if result:
@@ -172,8 +174,8 @@ def _train_run(
         sys.exit(interrupt.exit_code)
     except OSError as error:
         raise OSError(
-            f"step {trainer.step} could not be saved ({error.strerror}: {error.filename}); what "
-            f"was saved before is whole, resume with: {resume_command(group)}"
+            f"step {trainer.step} could not be saved ({error.strerror}: {error.filename or path}); "
+            f"what was saved before is whole, resume with: {resume_command(group)}"
         ) from error
     finally:
         run_folder.close()
@@ -279,10 +281,8 @@ def run_cli(main: Callable[[], int]) -> NoReturn:
         message, code = str(error), EXIT_USAGE
     except OSError as error:
         message, code = str(error), EXIT_FAILED
-    except (MemoryError, RuntimeError) as error:  # PyTorch's allocators raise RuntimeErrors
-        if isinstance(error, RuntimeError) and not re.search(
-            "(out of|allocate|enough) memory|overflow", str(error)
-        ):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         reason, *_ = str(error).splitlines() or [type(error).__name__]
         message, code = f"out of memory ({reason})", EXIT_FAILED
@@ -318,6 +318,31 @@ def train_in_process(
     if failed:
         message = ended.stderr.strip().rpartition("\n")[2]
         raise UsageError(f"{name}: exit code {ended.returncode}: {message}")
+
+
+def side_by_side(run: Callable[..., Result], calls: Iterable[tuple], jobs: int) -> Iterator[Result]:
+    """Yield what `run` returns for each of the calls, as it comes; so many run at once.
+
+    After one that failed, or once the caller has stopped, no other one is begun.
+    """
+    over = threading.Event()
+
+    def unless_over(call: tuple) -> Result:
+        if over.is_set():
+            raise CancelledError
+        try:
+            return run(*call)
+        except BaseException:
+            over.set()
+            raise
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for ended in as_completed([pool.submit(unless_over, call) for call in calls]):
+                if not isinstance(ended.exception(), CancelledError):
+                    yield ended.result()
+        finally:
+            over.set()
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

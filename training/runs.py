@@ -246,10 +246,15 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
         if not (np.diff(values[:, 0]) > 0).all():
             raise ValueError("the step does not rise")
     except OSError as error:
-        raise UsageError(f"{path} is missing") from error
+        raise UsageError(f"{path} {_trouble(error)}") from error
     except ValueError as error:
         raise UsageError(f"{path} is broken: {error}") from error
     return dict(zip(HISTORY_COLUMNS, values.T, strict=True))
+
+
+def _trouble(error: OSError) -> str:
+    missing = isinstance(error, FileNotFoundError)
+    return "is missing" if missing else f"cannot be read ({error.strerror})"
 
 
 def _read_result(path: Path) -> dict:
@@ -270,7 +275,7 @@ def read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text())
     except OSError as error:
-        raise UsageError(f"{path} is missing: no run, or one that has not ended") from error
+        raise UsageError(f"{path} {_trouble(error)}: no run, or one that has not ended") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is broken ({error})") from error
     if not isinstance(content, dict):

@@ -182,13 +182,15 @@ class TorchModel:
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Return to such a state; with more processes than before, some share a generator state."""
+        """Return to such a state; processes that it does not know keep their generators."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.image_size = state["image_size"]
         if self.average:
             self.average.load_state_dict(state["average"])
-        generators = state["generators"][self.group.rank % len(state["generators"])]
+        if self.group.rank >= len(state["generators"]):
+            return
+        generators = state["generators"][self.group.rank]
         torch.set_rng_state(generators["cpu"])
         if self.device.type == "cuda" and "cuda" in generators:
             torch.cuda.set_rng_state(generators["cuda"], self.device)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from data import SPLITS
 from data.batches import Batches
-from training import DivergedError, Interrupted, UsageError
+from training import DivergedError, Interrupted, UsageError, is_out_of_memory
 from training.distributed import SINGLE_PROCESS, ProcessGroup, deferred_signals
 from training.runs import RunFolder, load_checkpoint, save_checkpoint
 
@@ -252,6 +252,8 @@ class Trainer:
             self.best = losses.index(min(losses))
             self._seconds_before = progress["seconds"]
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise UsageError(f"{self.checkpoint}: not a checkpoint of this run") from error
         if self.step > self.total_steps:
             raise UsageError(f"--{self.limit}: the run has done {self.step} steps already")

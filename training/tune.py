@@ -13,7 +13,6 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from training import UsageError
-from training.cli import ROOT, markdown_table, run_cli, train_in_process
+from training.cli import ROOT, markdown_table, run_cli, side_by_side, train_in_process
 from training.flags import Parser, folder, number
 from training.runs import RunRecord, read_run, write_atomically
 
@@ -114,7 +113,7 @@ def main() -> int:
             raise UsageError(f"--out: {args.out} is a folder, name a file")
         args.out.parent.mkdir(parents=True, exist_ok=True)  # before hours of training
 
-    def run(chosen: tuple[str, ...], seed: int) -> RunRecord:
+    def run(chosen: tuple[str, ...], seed: int) -> tuple[tuple, RunRecord]:
         given = [f"--{flag}={value}" for flag, value in zip(flags, chosen, strict=True)]
         command = [str(script), *fixed, *given, f"--seed={seed}"]
         name = "_".join([script.resolve().parent.name, *fixed, *given, str(seed)])
@@ -123,11 +122,9 @@ def main() -> int:
             name = f"{name[:LONGEST_NAME]}_{hashlib.md5(name.encode()).hexdigest()}"
         path = args.run_dir / name
         train_in_process(command, path, jobs=args.jobs, name=path.name, may_diverge=True)
-        return read_run(path)
+        return (chosen, seed), read_run(path)
 
-    pairs = list(itertools.product(values, seeds))
-    with ThreadPoolExecutor(args.jobs) as pool:
-        runs = dict(zip(pairs, pool.map(run, *zip(*pairs, strict=True)), strict=True))
+    runs = dict(side_by_side(run, itertools.product(values, seeds), args.jobs))
     trials = [(each, [runs[each, seed] for seed in seeds]) for each in values]
     text = table(flags, trials)
     print(text, end="")

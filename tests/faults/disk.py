@@ -46,12 +46,12 @@ def full_at_any_write(scratch: Path, trainer: str, most_writes: int = 40) -> Tal
 
         def full(handle: int) -> None:
             if next(count) == fatal:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as fsync does
             fsync(handle)
 
         with mock.patch.object(os, "fsync", full):
             code, _, stderr = call(script, flags)
-        wrong = one_line(code, stderr, 1, ("No space left",))
+        wrong = one_line(code, stderr, 1, ("No space left", folder.name))
         if wrong or foreign_files(folder):
             return wrong or f"left behind: {foreign_files(folder)}"
         if checkpoint := checkpoint_of(folder):
