@@ -51,7 +51,7 @@ def full_at_any_write(scratch: Path, trainer: str, most_writes: int = 40) -> Tal
 
         with mock.patch.object(os, "fsync", full):
             code, _, stderr = call(script, flags)
-        wrong = one_line(code, stderr, 1, ("No space left", folder.name))
+        wrong = one_line(code, stderr, 1, (f"No space left on device: {folder}",))
         if wrong or foreign_files(folder):
             return wrong or f"left behind: {foreign_files(folder)}"
         if checkpoint := checkpoint_of(folder):
