@@ -43,6 +43,29 @@ def ignored(flag: str, value: object) -> tuple[str, str]:
     return "    return run_training(parse(), ", f"    {change}return run_training(args, "
 
 
+# Nets that are none of their kind, in place of those of a model module.
+NO_CONVOLUTION = """class CNN(CNN):
+    def __init__(self, n_channels, n_classes, **_):
+        nn.Module.__init__(self)
+        self.linear = nn.Linear(n_channels * 32 * 32, n_classes)
+    def forward(self, images):
+        return self.linear(images.flatten(1))
+
+"""
+NO_RECURRENCE = """class VanillaRNN(nn.Module):
+    def __init__(self, input_length, input_dim, hidden_dim, output_dim, **_):
+        super().__init__()
+        self.n, size = input_dim, {size}
+        self.hidden, self.out = nn.Linear(size, hidden_dim), nn.Linear(hidden_dim, output_dim)
+        for p in self.parameters():
+            nn.init.normal_(p, std=0.1) if p.ndim > 1 else nn.init.zeros_(p)
+    def forward(self, x):
+        x = x if x.is_floating_point() else F.one_hot(x, self.n).float()
+        return self.out(torch.tanh(self.hidden({read})))
+
+"""
+FEED_FORWARD = NO_RECURRENCE.format(size="input_length * input_dim", read="x.flatten(1)")
+OF_THE_MEAN = NO_RECURRENCE.format(size="input_dim", read="x.mean(1)")
 PART1 = [
     ("test_linear_forward", "bias left out", MODULES,
      '        out += self.params["bias"]\n', ""),
@@ -219,6 +242,9 @@ PART2 = [
      'x, y = to_device(*dataset.split("train"))\n    y = y.roll(1)'),
     ("test_evaluation_is_undisturbed", "learning rate ignored", TRAIN2,
      "    args = parse()\n", "    args = parse()\n    args.learning_rate = 1e-3\n"),
+    *((test, "no convolution", CNN, "def _initialise(", NO_CONVOLUTION + "def _initialise(")
+      for test in ("test_other_channels_and_classes", "test_initialisation",
+                   "test_overfits_a_few_images")),
 ]  # fmt: skip
 
 PART3 = [
@@ -310,6 +336,10 @@ PART3 = [
      *ignored("eval_freq", 10)),
     ("test_palindromes_of_even_length", "digits from 1 to 10", PALINDROMES,
      "torch.randint(N_DIGITS, ", "1 + torch.randint(N_DIGITS, "),
+    *(("test_gradients", what, RNN, "def net_from_config(", net + "def net_from_config(")
+      for what, net in (("no recurrence", FEED_FORWARD), ("the mean of the digits", OF_THE_MEAN))),
+    ("test_training", "no recurrence", RNN, "def net_from_config(",
+     FEED_FORWARD + "def net_from_config("),
 ]  # fmt: skip
 
 FAULTS = [

@@ -456,7 +456,7 @@ def fit(net: object, x: object, y: object, *, steps: int, learning_rate: float) 
         loss = torch.nn.functional.cross_entropy(net(x), y)
         loss.backward()
         optimizer.step()
-        if loss.item() < 0.03:
+        if loss.item() < 0.1:
             return
 
 

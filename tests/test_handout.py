@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import handout
-from tests.grader import explanation, grade
+from tests.grader import explanation, grade, graded_tests
 from tests.sandbox import FOLDERS, PARTS, ROOT
 
 MODULES = {name: ast.parse(text) for name, text in handout.handout().items() if ".py" in name}
@@ -123,3 +124,13 @@ def test_the_command_refuses_a_folder_that_is_in_use(tmp_path, capsys):
         assert handout.main([str(name)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_readme_tells_the_packages_and_the_limits(folder):
+    text = (folder / "README.md").read_text()
+    assert "numpy, torch, torchvision, scipy, " in text
+    seconds = sorted({test.seconds for test in graded_tests()})
+    for page in (text, (ROOT / "docs" / "grading.md").read_text()):
+        limits = r"(\d+) s(?: of processor time|, for trainings).*?(\d+) to (\d+) s"
+        found = re.search(limits, page)
+        assert [*map(int, found.groups())] == [seconds[0], seconds[1], seconds[-1]]

@@ -28,7 +28,7 @@ from tests.hostile import (
 )
 from tests.planted import copy_code
 from tests.sandbox import NotASubmission, Sandbox, find_submission
-from tests.variants import OWN_TRAIN, VARIANTS
+from tests.variants import VARIANTS
 from tests.wire import WireError, decode, encode
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -360,8 +360,6 @@ def test_random_changes_of_a_message_are_values_or_refused():
     ],
 )
 def test_right_solutions_get_their_points(variant, submission, sandbox):
-    if variant.name == "another train.py":
-        (submission / TRAIN1).write_text(OWN_TRAIN)
     variant.write(submission)
     marks = graded(submission, sandbox, *variant.tests, *variant.loses, part=variant.part)
     lost = {mark.test.name: mark.why for mark in marks if mark.why}

@@ -20,6 +20,7 @@ class Variant:
         part: whose tests are run.
         tests: that it has to pass.
         append: text for the end of files; a file that is not there is made.
+        whole: files that are replaced.
         replace: old and new text of files.
         loses: tests that it fails, and may fail.
         slow: they take several seconds.
@@ -32,9 +33,12 @@ class Variant:
     replace: dict[str, tuple[str, str]] | None = None
     loses: tuple[str, ...] = ()
     slow: bool = False
+    whole: dict[str, str] | None = None
 
     def write(self, submission: Path) -> None:
         """Change a copy of the project into it."""
+        for name, text in (self.whole or {}).items():
+            (submission / name).write_text(text)
         for name, text in (self.append or {}).items():
             path = submission / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -349,7 +353,9 @@ VARIANTS = [
     Variant("another train.py", "test_part1",
             ("test_training_pytorch", "test_augmentation", "test_evaluation_is_undisturbed",
              "test_same_seed_same_run"),
-            {TRAIN1: ""}, slow=True),
+            slow=True, whole={TRAIN1: OWN_TRAIN}),
+    Variant("convolutions of PyTorch", "test_part2", ("test_overfits_a_few_images",), slow=True,
+            replace={CNN: ("        winograd: bool = True,", "        winograd: bool = False,")}),
     Variant("dropout as a function", "test_part2",
             ("test_parameters", "test_forward", "test_dropout", "test_other_channels_and_classes"),
             {CNN: FUNCTIONAL_CNN}),

@@ -21,9 +21,15 @@ N_UNITS = 10  # whose dropout can be seen in ten logits
 
 
 def new_net(submission: Submission, *sizes: int) -> Remote:
-    """A CNN(3, 10), with initial weights of a known seed."""
+    """A CNN(3, 10), with initial weights of a known seed; fails unless it has convolutions."""
     submission.do("seed", 0)
-    return submission("part2_cnn.model").CNN(*(sizes or (3, 10)))
+    net = submission("part2_cnn.model").CNN(*(sizes or (3, 10)))
+    shapes = [array.shape for _, array in submission.do("parameters", net)]
+    demand(
+        any(len(shape) == 4 and max(shape[2:]) > 1 for shape in shapes),
+        f"expected weights of convolutions, got parameters of shape {shapes}",
+    )
+    return net
 
 
 def images_of(rng: np.random.Generator, n: int, n_channels: int = 3) -> np.ndarray:
@@ -60,6 +66,14 @@ def test_forward(submission, rng):
 def test_other_channels_and_classes(submission, rng):
     """CNN(n_channels, n_classes) builds the net for other images as well."""
     net = new_net(submission, 1, 7)
+    shapes = [array.shape for _, array in submission.do("parameters", net)]
+    channels, classes = (
+        [shape[i] for shape in shapes if len(shape) == n] for n, i in ((4, 1), (2, 0))
+    )
+    demand(
+        1 in channels and 7 in classes,
+        f"CNN(1, 7): expected a convolution of 1 channel and a layer of 7 units, got {shapes}",
+    )
     logits = submission.do("predict", net, Tensor(images_of(rng, 2, n_channels=1)))
     numbers(logits, "CNN(1, 7) of 2 images with 1 channel", (2, 7))
 
@@ -130,7 +144,7 @@ def test_initialisation(submission, rng):
 def test_overfits_a_few_images(submission, rng):
     """Adam brings the loss on 20 images of noise close to 0."""
     net = new_net(submission)
-    x, y = images_of(rng, 20), np.arange(20) % 10
+    x, y = images_of(rng, 20), rng.permutation(np.arange(20) % 10)
     submission.do("fit", net, Tensor(x), Tensor(y), steps=60, learning_rate=5e-4)
     logits = numbers(submission.do("predict", net, Tensor(x)), "the logits", (20, 10))
     right = int((logits.argmax(axis=1) == y).sum())

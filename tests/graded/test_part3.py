@@ -21,9 +21,29 @@ WIDE = 128
 
 
 def new_net(submission: Submission, input_length: int, *sizes: int) -> Remote:
-    """A VanillaRNN, with initial weights of a known seed."""
+    """A VanillaRNN, with initial weights of a known seed.
+
+    Fails unless it is recurrent: the same weights serve every length, and the order counts.
+    """
     submission.do("seed", 0)
-    return submission("part3_rnn.model").VanillaRNN(input_length, *sizes)
+    build = submission("part3_rnn.model").VanillaRNN
+    net, longer = (build(length, *sizes) for length in (input_length, input_length + 3))
+    shapes, others = (
+        sorted(array.shape for _, array in submission.do("parameters", each))
+        for each in (net, longer)
+    )
+    equal(others, shapes, f"the parameters of a VanillaRNN for {input_length + 3} digits, sorted")
+    x = np.linspace(-1, 1, input_length * sizes[0], dtype=np.float32)
+    x = x.reshape(1, input_length, sizes[0])
+    logits, other = (
+        numbers(submission.do("predict", net, Tensor(np.ascontiguousarray(each))), "the logits")
+        for each in (x, x[:, ::-1])
+    )
+    demand(
+        abs(other - logits).max() > 1e-5 * abs(logits).max(),
+        "digits in the reverse order: expected other logits, got the same",
+    )
+    return net
 
 
 def with_known_weights(submission: Submission, net: Remote, rng: np.random.Generator) -> list[list]:
@@ -216,6 +236,8 @@ def test_training(submission):
         accuracy < 0.4,
         f"test accuracy with a learning rate of 1e-12: expected about 0.1, got {accuracy:.3g}",
     )
+    what = "parameters of the net in result.json with --input_length 9, as with 5"
+    close(longer.result["parameters"], still.result["parameters"], what, rtol=0, atol=0)
     demand(
         not np.array_equal(column(still, "val_loss"), column(longer, "val_loss")),
         "val_loss with --input_length 9: expected other numbers than with 5, got the same",
