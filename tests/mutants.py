@@ -112,11 +112,6 @@ EQUIVALENT = {
         "time.perf_counter() >= next_save",
     ): "the clock does not stand at the very nanosecond",
     (
-        "training/torch_model.py",
-        "constant: nn.utils.clip_grad_norm_(self.parameters, self.max_norm, foreach=True)  ->  "
-        "False",
-    ): "the same norm, one tensor after another",
-    (
         "data/images.py",
         "comparison: return rows, columns, torch.rand(n, generator=generator) < 0.5  ->  "
         "torch.rand(n, generator=generator) <= 0.5",

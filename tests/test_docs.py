@@ -1,4 +1,4 @@
-"""What README.md, REPORT.md and docs/ name is there: links, scripts, flags, make targets."""
+"""What pages and lists of code name is there: links, scripts, flags, make targets, lines."""
 
 import contextlib
 import functools
@@ -11,6 +11,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+
+from tests.mutants import EQUIVALENT
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -130,3 +132,9 @@ def test_the_readme_is_short_and_names_commands():
     assert len(text.splitlines()) < 130
     called = {word for words in commands(text) for word in words}
     assert called >= {"make", "pytest", "part1_mlp/train.py", "part2_cnn/predict.py"}
+
+
+@pytest.mark.parametrize(("file", "mistake"), EQUIVALENT)
+def test_the_lines_of_equivalent_mutants_are_there(file, mistake):
+    line = mistake.partition(": ")[2].split("  ->  ")[0]
+    assert " ".join(line.split()) in " ".join((ROOT / file).read_text().split())
