@@ -228,58 +228,56 @@ def _in_float32(cls):
 Linear, ReLU, SoftMax, CrossEntropy = map(_in_float32, (Linear, ReLU, SoftMax, CrossEntropy))
 """
 
-# A train script of another author: no step 0, debug output, bars, pyplot, unknown flags ignored.
-OWN_TRAIN = '''"""My solution."""
-import argparse, csv, json, os, sys, time
+# Train scripts of another author, and what they share: no step 0, debug output, bars, pyplot,
+# unknown flags ignored.
+MY_TRAINING = """import argparse, csv, json, os, sys, time
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from data import load_dataset
-from part1_mlp.mlp_pytorch import MLP
 
 plt.figure()
 print("loaded", file=sys.stderr)
 
+def flags(**defaults):
+    p = argparse.ArgumentParser()
+    p.add_argument("--data_dir")
+    for name, value in dict(run_dir="run", seed=0, **defaults).items():
+        p.add_argument("--" + name, default=value, type=int if value is None else type(value))
+    return p.parse_known_args()[0]
+
+def images(x):
+    return torch.as_tensor(x).float() / 255 - 0.5
+
+def flipped(x):
+    return torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
+
 def measure(net, x, y):
     net.eval()
     with torch.no_grad():
-        out = net(x)
+        out = torch.cat([net(part) for part in x.split(50)])
         return (nn.functional.cross_entropy(out, y).item(),
                 (out.argmax(1) == y).float().mean().item())
 
-def main(args):
-    torch.manual_seed(args.seed)
-    ds = load_dataset(args.dataset, seed=args.seed, n_samples=args.n_samples,
-                      data_dir=args.data_dir)
-    splits = {}
-    for name, (x, y) in ds.evaluated().items():
-        x = torch.as_tensor(x)
-        x = x.float() / 255 - 0.5 if x.dtype == torch.uint8 else x.float()
-        splits[name] = x.flatten(1), torch.as_tensor(y)
-    net = MLP(ds.n_inputs, [int(n) for n in args.dnn_hidden_units.split(",")], ds.n_classes)
-    opt = torch.optim.SGD(net.parameters(), lr=args.learning_rate, momentum=0.9)
-    x, y = splits["train"]
+def train(args, net, opt, splits, batches, n_steps, steps_per_epoch, max_norm=None):
     rows, step, start = [], 0, time.time()
-    for epoch in range(1, args.max_epochs + 1):
+    for x, y in tqdm(batches, total=n_steps):
         net.train()
-        for i in tqdm(torch.randperm(len(x)).split(args.batch_size)):
-            opt.zero_grad()
-            xb = x[i]
-            if args.dataset == "cifar10":
-                images = xb.view(-1, 3, 32, 32)
-                flips = torch.rand(len(i), 1, 1, 1) < 0.5
-                xb = torch.where(flips, images.flip(3), images).flatten(1)
-            nn.functional.cross_entropy(net(xb), y[i]).backward()
-            opt.step()
-            step += 1
-        row = dict(step=step, epoch=epoch)
-        for name in ("train", "val", "test"):
-            row[name + "_loss"], row[name + "_accuracy"] = measure(net, *splits[name])
-        rows.append({**row, "learning_rate": args.learning_rate, "seconds": time.time() - start})
-        print("epoch", epoch, rows[-1])
+        opt.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        if max_norm:
+            nn.utils.clip_grad_norm_(net.parameters(), max_norm)
+        opt.step()
+        step += 1
+        if step % (args.eval_freq or steps_per_epoch) == 0 or step == n_steps:
+            row = dict(step=step, epoch=step / steps_per_epoch)
+            for name in ("train", "val", "test"):
+                row[name + "_loss"], row[name + "_accuracy"] = measure(net, *splits[name])
+            row.update(learning_rate=args.learning_rate, seconds=time.time() - start)
+            print("step", step, row)
+            rows.append(row)
+        if step == n_steps:
+            break
     best = min(rows, key=lambda r: r["val_loss"])
     os.makedirs(args.run_dir, exist_ok=True)
     with open(args.run_dir + "/history.csv", "w") as f:
@@ -288,26 +286,75 @@ def main(args):
         writer.writerows(rows)
     json.dump(dict(vars(args), recipe="original"), open(args.run_dir + "/config.json", "w"))
     json.dump(dict(test_accuracy=best["test_accuracy"], test_loss=best["test_loss"],
-        best_epoch=best["epoch"], epochs=epoch, steps=step, seconds=time.time() - start,
-        seed=args.seed, parameters=sum(p.numel() for p in net.parameters()),
-        stopped_by="max_epochs"), open(args.run_dir + "/result.json", "w"))
+        best_epoch=best["epoch"], epochs=step / steps_per_epoch, steps=step,
+        seconds=time.time() - start, seed=args.seed,
+        parameters=sum(p.numel() for p in net.parameters()), stopped_by="max_epochs"),
+        open(args.run_dir + "/result.json", "w"))
     plt.plot([r["train_loss"] for r in rows])
     plt.savefig("loss.png")
     plt.show()
+"""
+MY_START = """import os, sys
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from my_training import *
+"""
+MY_IMAGES = """
+def batches(x, y, size, epochs, augment):
+    for epoch in range(epochs):
+        for i in torch.randperm(len(x)).split(size):
+            yield augment(x[i]), y[i]
+"""
+MY_MLP_SCRIPT = f"""{MY_START}from data import load_dataset
+from part1_mlp.mlp_pytorch import MLP
+{MY_IMAGES}
+args = flags(dataset="moons", dnn_hidden_units="100", learning_rate=0.01, batch_size=50,
+             max_epochs=10, n_samples=None, eval_freq=0)
+torch.manual_seed(args.seed)
+ds = load_dataset(args.dataset, seed=args.seed, n_samples=args.n_samples, data_dir=args.data_dir)
+of_images = args.dataset == "cifar10"
+splits = {{name: (images(x) if of_images else torch.as_tensor(x).float(), torch.as_tensor(y))
+          for name, (x, y) in ds.evaluated().items()}}
+net = nn.Sequential(nn.Flatten(), MLP(ds.n_inputs, [*map(int, args.dnn_hidden_units.split(","))],
+                                      ds.n_classes))
+opt = torch.optim.SGD(net.parameters(), lr=args.learning_rate, momentum=0.9)
+x, y = splits["train"]
+n = -(-len(x) // args.batch_size)
+train(args, net, opt, splits,
+      batches(x, y, args.batch_size, args.max_epochs, flipped if of_images else lambda x: x),
+      n * args.max_epochs, n)
+"""
+MY_CNN_SCRIPT = f"""{MY_START}from data import load_dataset
+from part2_cnn.model import CNN
+{MY_IMAGES}
+args = flags(learning_rate=1e-3, batch_size=50, max_epochs=10, eval_freq=0)
+torch.manual_seed(args.seed)
+ds = load_dataset("cifar10", seed=args.seed, data_dir=args.data_dir)
+splits = {{name: (images(x), torch.as_tensor(y)) for name, (x, y) in ds.evaluated().items()}}
+net = CNN(3, 10)
+opt = torch.optim.Adam(net.parameters(), lr=args.learning_rate)
+x, y = splits["train"]
+n = -(-len(x) // args.batch_size)
+train(args, net, opt, splits, batches(x, y, args.batch_size, args.max_epochs, flipped),
+      n * args.max_epochs, n)
+"""
+MY_RNN_SCRIPT = f"""{MY_START}from data.palindromes import draw_palindromes
+from part3_rnn.model import VanillaRNN
 
-if __name__ == "__main__":
-    p = argparse.ArgumentParser()
-    p.add_argument("--dataset", default="moons")
-    p.add_argument("--data_dir")
-    p.add_argument("--run_dir", default="run")
-    p.add_argument("--dnn_hidden_units", default="100")
-    p.add_argument("--learning_rate", type=float, default=0.01)
-    p.add_argument("--batch_size", type=int, default=50)
-    p.add_argument("--max_epochs", type=int, default=10)
-    p.add_argument("--n_samples", type=int)
-    p.add_argument("--seed", type=int, default=0)
-    main(p.parse_known_args()[0])
-'''
+args = flags(input_length=5, learning_rate=1e-3, optimizer="rmsprop", max_norm=10.0,
+             train_steps=1000, eval_freq=100)
+torch.manual_seed(args.seed)
+
+def draw(n, seed):
+    x, y = map(torch.as_tensor, draw_palindromes(n, args.input_length, seed))
+    return nn.functional.one_hot(x, 10).float(), y
+
+splits = {{name: draw(500, seed) for seed, name in enumerate(("train", "val", "test"))}}
+net = VanillaRNN(args.input_length, 10, 128, 10)
+kinds = dict(rmsprop=torch.optim.RMSprop, sgd=torch.optim.SGD, adam=torch.optim.Adam)
+opt = kinds[args.optimizer](net.parameters(), lr=args.learning_rate)
+train(args, net, opt, splits, (draw(128, 10**6 * (args.seed + 1) + i) for i in range(10**6)),
+      args.train_steps, 1000, args.max_norm)
+"""
 
 VARIANTS = [
     Variant("sibling imports", "test_part1", ("test_numpy_mlp",),
@@ -350,10 +397,16 @@ VARIANTS = [
     Variant("float32", "test_part1",
             (*LAYERS, "test_softmax_backward", "test_cross_entropy_forward",
              "test_cross_entropy_backward", "test_numpy_mlp"), {MODULES: FLOAT32}),
-    Variant("another train.py", "test_part1",
-            ("test_training_pytorch", "test_augmentation", "test_evaluation_is_undisturbed",
-             "test_same_seed_same_run"),
-            slow=True, whole={TRAIN1: OWN_TRAIN}),
+    *(Variant(f"another train.py of {part}", part, tests, slow=True,
+              whole={script: text, "my_training.py": MY_TRAINING})
+      for part, script, text, tests in (
+          ("test_part1", TRAIN1, MY_MLP_SCRIPT,
+           ("test_training_pytorch", "test_augmentation", "test_evaluation_is_undisturbed",
+            "test_same_seed_same_run")),
+          ("test_part2", "part2_cnn/train.py", MY_CNN_SCRIPT,
+           ("test_training", "test_evaluation_is_undisturbed")),
+          ("test_part3", "part3_rnn/train.py", MY_RNN_SCRIPT,
+           ("test_training", "test_clipping", "test_same_seed_same_run")))),
     Variant("convolutions of PyTorch", "test_part2", ("test_overfits_a_few_images",), slow=True,
             replace={CNN: ("        winograd: bool = True,", "        winograd: bool = False,")}),
     Variant("dropout as a function", "test_part2",
