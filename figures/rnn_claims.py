@@ -164,8 +164,7 @@ def hidden_state(records: Records) -> Claim:
     }
     unsure = "; ".join(e.what.split("solve ")[1] for e in effects if not e.sign)
     not_shown = f" Not significant: {unsure}." * bool(unsure)
-    units = sorted({n for sizes in nets.values() for n in sizes})
-    room, none = "", 2 * units[-1]  # more than any
+    room, none = "", 2 * max(map(max, nets.values()))  # more units than any net has
     fewer = {np.sign(min(a, default=none) - min(b, default=none)) for a, b in solvers.values()}
     if fewer in ({-1}, {1}):
         order = -min(fewer)  # 1 if the first initialisation needs fewer units, else -1
@@ -185,13 +184,14 @@ def hidden_state(records: Records) -> Claim:
             "the one learning rate and input scale of these runs (C7 tries another scale)."
         ) * bool(alone)
     about = (
-        f"{INITS[init]} (input scale {next(iter(sizes.values())).config['input_scale']:g})"
+        f"{INITS[init]} ({min(sizes)} to {max(sizes)} hidden units, input scale "
+        f"{sizes[min(sizes)].config['input_scale']:g})"
         for (init, _), sizes in nets.items()
     )
     fewest = "; ".join(f"{n} ({task}, {listed(k)} steps)" for (n, task), k in enough.items())
     return Claim(
         "C9", "The hidden state, whose size is fixed, is a bottleneck.",
-        f"Vanilla RNN with {units[0]} to {units[-1]} hidden units, {seeds_of(group)}, "
+        f"Vanilla RNN, {seeds_of(group)}, "
         f"{listed(dict.fromkeys(about))}. A seed has solved a task if its accuracy is at least "
         f"{SOLVED:g}. An initialisation shows a bottleneck if in some of its tasks significantly "
         f"more seeds solve it with {HIDDEN_UNITS} units than with the fewest, and in none fewer. "
