@@ -15,8 +15,10 @@ import torch
 from part2_cnn import train
 from training import Interrupted, UsageError
 from training.distributed import (
+    CORES_ARE_SHARED,
     ProcessGroup,
     choose_device,
+    choose_threads,
     deferred_signals,
     has_bfloat16,
     n_restarts,
@@ -75,6 +77,19 @@ def test_a_processor_with_one_kind_of_bfloat16_units_has_them(avx512, amx, monke
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     assert has_bfloat16("cpu") == (avx512 or amx)
     assert not has_bfloat16("mps")
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "threads"),
+    [(10, {}, [1]), (10**9, {}, []), (10, {"OMP_NUM_THREADS": "7"}, []),
+     (10, {"OMP_NUM_THREADS": "7", CORES_ARE_SHARED: "1"}, [1])],
+)  # fmt: skip
+def test_a_tiny_net_has_one_thread_unless_the_user_chose(size, given, threads, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.setattr(os, "environ", given)
+    choose_threads(size)
+    assert chosen == threads
 
 
 # --- Processes ------------------------------------------------------------------------------------

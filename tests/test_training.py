@@ -42,7 +42,7 @@ from training.cli import (
     side_by_side,
     train_in_process,
 )
-from training.distributed import SINGLE_PROCESS, ProcessGroup, n_cores
+from training.distributed import CORES_ARE_SHARED, SINGLE_PROCESS, ProcessGroup, n_cores
 from training.flags import folder as parse_folder
 from training.plotting import draw_curves, new_figure, save_figure, style
 from training.runs import (
@@ -925,6 +925,7 @@ def test_runs_side_by_side_share_the_cores(jobs, given, threads, monkeypatch, tm
     monkeypatch.setattr(os, "environ", given)
     train_in_process(["train.py", "--seed", "3"], tmp_path, jobs=jobs, name="a run")
     assert called["env"].get("OMP_NUM_THREADS") == threads
+    assert (CORES_ARE_SHARED in called["env"]) == (jobs > 1 and not given)
     assert called["command"][1:] == [
         "train.py", "--seed", "3", "--quiet", "--resume", "--run_dir", str(tmp_path)
     ]  # fmt: skip

@@ -21,6 +21,7 @@ from data import LARGEST_SEED, DataError
 from data.batches import Batches
 from training import DivergedError, Interrupted, UsageError, is_out_of_memory
 from training.distributed import (
+    CORES_ARE_SHARED,
     SINGLE_PROCESS,
     ProcessGroup,
     n_cores,
@@ -309,8 +310,9 @@ def train_in_process(
     """
     command = [sys.executable, *command, "--quiet", "--resume", "--run_dir", str(folder)]
     environment = dict(os.environ)
-    if jobs > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, n_cores() // jobs)))
+    if jobs > 1 and "OMP_NUM_THREADS" not in environment:
+        threads = str(max(1, n_cores() // jobs))
+        environment |= {"OMP_NUM_THREADS": threads, CORES_ARE_SHARED: "1"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     failed = ended.returncode != 0
     if may_diverge and ended.returncode == EXIT_FAILED:

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # With fewer multiply-adds in a matrix product a second thread costs more than it saves.
 SINGLE_THREAD_BELOW = 500_000
+# In the environment of runs side by side, whose OMP_NUM_THREADS is their share of the cores.
+CORES_ARE_SHARED = "TRAINING_CORES_ARE_SHARED"
 
 
 class ProcessGroup:
@@ -190,7 +192,8 @@ def choose_threads(multiply_adds: int) -> None:
     """
     import torch
 
-    if multiply_adds < SINGLE_THREAD_BELOW and "OMP_NUM_THREADS" not in os.environ:
+    chosen = "OMP_NUM_THREADS" in os.environ and CORES_ARE_SHARED not in os.environ
+    if multiply_adds < SINGLE_THREAD_BELOW and not chosen:
         torch.set_num_threads(1)
 
 
