@@ -134,7 +134,7 @@ def _refuse_unless(args: argparse.Namespace, off: dict, reason: str) -> None:
 
 
 def build(args: argparse.Namespace) -> tuple[Trainable, Batches]:
-    """The model and the batches it will be trained on.
+    """The model and the batches it will be trained on; sets PyTorch's seed and threads.
 
     Raises:
         UsageError: batch normalisation would meet a batch of one sample, or no layer can have a

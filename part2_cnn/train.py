@@ -105,7 +105,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def build(
     args: argparse.Namespace, group: ProcessGroup = SINGLE_PROCESS
 ) -> tuple[TorchModel, ImageBatches]:
-    """The net with its optimiser, and the batches it will be trained on."""
+    """The net with its optimiser, and its batches; sets PyTorch's seed and how memory is kept."""
     device = distributed.own_device(args.device)
     if device.type == "cpu":
         distributed.keep_freed_memory()

@@ -99,7 +99,7 @@ FLAGS = build_parser, recipe_flags, _recipe  # as `flags.parse_with_recipe` take
 
 
 def build(args: argparse.Namespace) -> tuple[TorchModel, PalindromeBatches]:
-    """The model and the palindromes it will be trained on."""
+    """The model and the palindromes it will be trained on; sets PyTorch's seed and threads."""
     n_max = args.batch_size if args.dry_run else max(1, EVALUATED_DIGITS // args.input_length)
     splits = {
         name: draw_palindromes(min(n, n_max), args.input_length, EVALUATION_SEEDS[name])
