@@ -34,8 +34,8 @@ class Batches(ABC):
         DataError: the batch size is not in 1..n_samples.
     """
 
-    def __init__(self, n_samples: int, batch_size: int, seed: int):
-        check_batch_size(batch_size, n_samples)
+    def __init__(self, n_samples: int, batch_size: int, seed: int, n_processes: int = 1):
+        check_batch_size(batch_size, n_samples, n_processes)
         self.n_samples, self.batch_size, self.seed = n_samples, batch_size, seed
         self.steps_per_epoch = -(-n_samples // batch_size)  # the last batch holds what is left
 
@@ -101,13 +101,12 @@ class ImageBatches(Batches):
         rank: int = 0,
         world_size: int = 1,
     ):
-        super().__init__(len(images), batch_size, seed)
+        super().__init__(len(images), batch_size, seed, world_size)
         self._images, self._labels = images, labels
         self._prepare, self._augment, self._cutout = prepare, augment, cutout
         sizes = image_sizes or images.shape[-1:]
         self._image_sizes = [(max_epochs * i // len(sizes), s) for i, s in enumerate(sizes)]
         self._rank, self._world_size = rank, world_size
-        check_batch_size(batch_size, len(images), world_size)
 
     def image_size(self, epoch: int) -> int:
         """Pixels a side of the images of that epoch."""

@@ -9,6 +9,7 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -149,12 +150,13 @@ def _load(args: argparse.Namespace, group: ProcessGroup) -> Dataset:
     dataset = load()
     fewest = min(len(y) for _, y in dataset.evaluated().values())
     if fewest < group.size:
-        raise UsageError(f"--n_samples: {group.size} processes cannot share a split of {fewest}")
+        raise UsageError(f"torchrun: {group.size} processes cannot share a split of {fewest}")
     if args.dry_run:
         n = len(dataset.x_train)
         batch = n if args.batch_size == "full" else args.batch_size
         check_batch_size(batch, n, group.size)  # of the run; there are fewer samples below
-        dataset = dataset.head(min(batch, max(group.size, EVALUATION_CHUNK // args.views)))
+        few = dataset.head(max(group.size, EVALUATION_CHUNK // args.views))
+        dataset = replace(few, x_train=dataset.x_train[:batch], y_train=dataset.y_train[:batch])
     return dataset
 
 

@@ -933,19 +933,20 @@ def test_runs_side_by_side_share_the_cores(jobs, given, threads, monkeypatch, tm
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_after_a_failure_no_other_run_is_begun(jobs):
-    begun = []
+    begun, both = [], threading.Barrier(jobs)
 
     def run(number: int) -> int:
         begun.append(number)
+        both.wait(10)  # so many run side by side
         if number == 2:
             raise UsageError("the second fails")
+        if jobs == 2:
+            time.sleep(0.2)
         return number
 
-    ended = []
     with pytest.raises(UsageError, match="the second fails"):
-        ended.extend(side_by_side(run, [(number,) for number in range(1, 99)], jobs))
-    assert begun[:2] == [1, 2]
-    assert len(begun) <= 1 + jobs
+        list(side_by_side(run, [(number,) for number in range(1, 99)], jobs))
+    assert sorted(begun) == [1, 2]
     assert sorted(side_by_side(lambda x: x, [(5,), (6,)], jobs)) == [5, 6]
 
 

@@ -316,8 +316,7 @@ def add_run_flags(add: Callable[..., None]) -> None:
         "--n_seeds all of them, before the first is trained")
     add("--checkpoint_seconds", type=number(float, 0), default=60.0, metavar="X",
         help="seconds between checkpoints")
-    add("--dry_run", action="store_true", help="one batch of everything, of the CNN a small one; "
-        "write nothing, then exit")
+    add("--dry_run", action="store_true", help="one batch of everything, write nothing, then exit")
     add("--test", action="store_true",
         help="print the test accuracy as well, by which nothing may be chosen")
     add("--quiet", action="store_true", help="no progress bar")

@@ -252,9 +252,9 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
     return dict(zip(HISTORY_COLUMNS, values.T, strict=True))
 
 
-def _trouble(error: OSError) -> str:
+def _trouble(error: OSError, if_missing: str = "") -> str:
     missing = isinstance(error, FileNotFoundError)
-    return "is missing" if missing else f"cannot be read ({error.strerror})"
+    return f"is missing{if_missing}" if missing else f"cannot be read ({error.strerror})"
 
 
 def _read_result(path: Path) -> dict:
@@ -275,7 +275,8 @@ def read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text())
     except OSError as error:
-        raise UsageError(f"{path} {_trouble(error)}: no run, or one that has not ended") from error
+        why = _trouble(error, ": no run, or one that has not ended")
+        raise UsageError(f"{path} {why}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is broken ({error})") from error
     if not isinstance(content, dict):
