@@ -16,7 +16,7 @@ def readme_table(records: Records) -> str:
     """The README's results: a line for each net and recipe."""
     rows = []
     names = *TOY_NETS, MLP_ORIGINAL, MLP_BEST, MLP_WIDE, CNN_ORIGINAL, CNN_BEST
-    for name, group in ((name, records[name]) for name in names):
+    for group in (records[name] for name in names):
         config, accuracy, averaged = group.config, group.single_view(), group.averaged()
         net = group.net
         if net == "MLP":
@@ -25,7 +25,8 @@ def readme_table(records: Records) -> str:
         data = config["dataset"].replace("cifar", "CIFAR-")
         mean = f"{accuracy.mean():.4f} ({accuracy.min():.4f} to {accuracy.max():.4f})"
         views = f"{averaged.mean():.4f}" if averaged is not None else ""
-        recipe = config["recipe"] + ", with settings of its own" * (name == MLP_WIDE)
+        more = group.experiment.flags.partition("--recipe best ")[2]  # flags beside the recipe's
+        recipe = config["recipe"] + ", with settings of its own" * bool(more)
         rows.append((net, data, recipe, len(accuracy), mean, views, reference(group)))
     head = ("net", "data", "recipe", "seeds", "test accuracy, mean (min to max)")
     return markdown_table((*head, "with test-time augmentation", "reference"), rows)

@@ -317,6 +317,7 @@ def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     return Template(TEMPLATE.read_text()).substitute(
         summary=summary(records, claims),
         small_inputs=experiments.SMALL_INPUTS.split()[-1],
+        former=f"`{experiments.FORMER}`",
         confidence=f"{100 * CONFIDENCE:g} %",
         level=f"{1 - CONFIDENCE:.2g}",
         comparison=comparison_table(records),
