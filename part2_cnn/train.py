@@ -155,7 +155,7 @@ def _load(args: argparse.Namespace, group: ProcessGroup) -> Dataset:
         n = len(dataset.x_train)
         batch = n if args.batch_size == "full" else args.batch_size
         check_batch_size(batch, n, group.size)  # of the run; there are fewer samples below
-        few = dataset.head(max(group.size, EVALUATION_CHUNK // args.views))
+        few = dataset.head(min(batch, max(group.size, EVALUATION_CHUNK // args.views)))
         dataset = replace(few, x_train=dataset.x_train[:batch], y_train=dataset.y_train[:batch])
     return dataset
 
