@@ -31,7 +31,7 @@ class Batches(ABC):
     """Training batches as a function of epoch and step alone; an epoch has n_samples samples.
 
     Raises:
-        DataError: the batch size is not in 1..n_samples.
+        DataError: the batch size is not in 1..n_samples, or the processes outnumber a batch.
     """
 
     def __init__(self, n_samples: int, batch_size: int, seed: int, n_processes: int = 1):

@@ -289,12 +289,14 @@ def reproduction_table(figures: Figures, records: Records) -> str:
     rows = []
     for name, figure in figures.items():
         groups = figure.groups(records)
-        where = dict.fromkeys(trained_on(run) for group in groups for run in group.runs)
-        took = format_duration(sum(group.seconds for group in groups)) if groups else ""
-        how = "retrain" if groups else "only"
+        how, took, trained = "only", "", "nothing is trained"
+        if groups:
+            how, took = "retrain", format_duration(sum(group.seconds for group in groups))
+            where = (trained_on(run) for group in groups for run in group.runs)
+            trained = "; ".join(dict.fromkeys(where))
         command = f"python figures/regenerate.py --{how} {name}"
         caption = f"[{name}](figures/output/{stem(name)}.txt)"
-        rows.append((caption, f"`{command}`", took, "; ".join(where) or "nothing is trained"))
+        rows.append((caption, f"`{command}`", took, trained))
     return markdown_table(("figure", "command", "one run after another", "trained on"), rows)
 
 

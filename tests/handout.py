@@ -58,8 +58,8 @@ are free; so are helpers that a docstring mentions and that are not here.
 The graded tests train on 30 to 200 images: hold out a tenth or more of them for validation, not a
 fixed number. Flip those that train left to right, each with a probability of 0.5, and shift them by
 up to 4 pixels. `--optimizer sgd` is plain: a constant learning rate, and no weight decay that was not
-asked for; `--train_steps` may be 1. On images both parts train with Adam or AdamW, unless a flag says
-otherwise. Losses have six digits or more. `test_accuracy`, `test_loss` and `best_epoch` are
+asked for; `--train_steps` may be 1. On images parts 1 and 2 train with Adam or AdamW, unless a flag
+says otherwise. Losses have six digits or more. `test_accuracy`, `test_loss` and `best_epoch` are
 those of the evaluation with the lowest validation loss.
 
 ## Where it runs

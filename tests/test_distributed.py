@@ -225,10 +225,7 @@ def test_processes_that_cannot_share_a_split_or_a_batch_are_refused(tiny_cifar10
     _, group = made_up_groups()
     group.on_main = lambda work: work()
     for flags, why in (
-        (
-            ("--n_samples", "10", "--batch_size", "3"),
-            "torchrun: 2 processes cannot share a ",
-        ),
+        (("--n_samples", "10", "--batch_size", "3"), "torchrun: 2 processes cannot share a "),
         (("--n_samples", "30", "--batch_size", "13", "--dry_run"), "cannot share a batch of 1,"),
     ):
         args = train.parse(["--data_dir", str(tiny_cifar10), "--device", "cpu", *flags])

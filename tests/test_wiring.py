@@ -1250,24 +1250,16 @@ def test_a_resumed_run_counts_the_seconds_before(build, images, monkeypatch):
     clock[0] += 1000  # which do not count
     resumed = Built(built.args, *part1.build(built.args), built.folder)
     assert resumed.rehearse(at_step=at_step).result["seconds"] == 60
-    assert read_history(built.folder / "history.csv")["seconds"].tolist() == [
-        0,
-        10,
-        20,
-        30,
-        40,
-        50,
-        60,
-    ]
+    history = read_history(built.folder / "history.csv")
+    assert history["seconds"].tolist() == [0, 10, 20, 30, 40, 50, 60]
 
 
 def test_the_history_has_the_rate_of_each_step(build, images):
     flags = (*short("numpy", images, 6), "--schedule", "cosine", "--eval_freq", 1)
     built = build("numpy", *flags)
     rates = built.rehearse().rates
-    assert read_history(built.folder / "history.csv")["learning_rate"][
-        1:
-    ].tolist() == pytest.approx(rates)
+    history = read_history(built.folder / "history.csv")
+    assert history["learning_rate"][1:].tolist() == pytest.approx(rates)
 
 
 def test_resumed_early_stopping_has_waited_as_long(build, images):

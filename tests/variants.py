@@ -252,6 +252,11 @@ def images(x):
 def flipped(x):
     return torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
 
+def batches(x, y, size, epochs, augment):
+    for epoch in range(epochs):
+        for i in torch.randperm(len(x)).split(size):
+            yield augment(x[i]), y[i]
+
 def measure(net, x, y):
     net.eval()
     with torch.no_grad():
@@ -298,15 +303,9 @@ MY_START = """import os, sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from my_training import *
 """
-MY_IMAGES = """
-def batches(x, y, size, epochs, augment):
-    for epoch in range(epochs):
-        for i in torch.randperm(len(x)).split(size):
-            yield augment(x[i]), y[i]
-"""
 MY_MLP_SCRIPT = f"""{MY_START}from data import load_dataset
 from part1_mlp.mlp_pytorch import MLP
-{MY_IMAGES}
+
 args = flags(dataset="moons", dnn_hidden_units="100", learning_rate=0.01, batch_size=50,
              max_epochs=10, n_samples=None, eval_freq=0)
 torch.manual_seed(args.seed)
@@ -325,7 +324,7 @@ train(args, net, opt, splits,
 """
 MY_CNN_SCRIPT = f"""{MY_START}from data import load_dataset
 from part2_cnn.model import CNN
-{MY_IMAGES}
+
 args = flags(learning_rate=1e-3, batch_size=50, max_epochs=10, eval_freq=0)
 torch.manual_seed(args.seed)
 ds = load_dataset("cifar10", seed=args.seed, data_dir=args.data_dir)
