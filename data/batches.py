@@ -81,9 +81,6 @@ class ImageBatches(Batches):
         image_sizes: progressive resizing: pixels a side, each for an equal share of `max_epochs`.
         rank, world_size: this process and the number of processes that share each batch. Neither
             the choice of the images nor their augmentation depends on them.
-
-    Raises:
-        DataError: the batch size is not in 1..N, or a batch has fewer images than processes.
     """
 
     def __init__(

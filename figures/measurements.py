@@ -11,14 +11,7 @@ import torch
 
 from data import Dataset, load_dataset
 from data.images import class_probabilities
-from data.palindromes import (
-    MIN_HELD_OUT_SPACE,
-    N_DIGITS,
-    PalindromeBatches,
-    draw_palindromes,
-    half_length,
-    unfold,
-)
+from data.palindromes import N_DIGITS, PalindromeBatches, draw_palindromes, half_length, unfold
 from part1_mlp.mlp_pytorch import MLP
 from part2_cnn.model import CHANNELS, CNN, layer_table
 from part3_rnn.model import initial_net
@@ -96,10 +89,7 @@ def read_shifts(record: Path, column: str, fill: str) -> np.ndarray:
 
 
 def measure_predictions(run: RunRecord, *, data_dir: Path | None = None) -> str:
-    """What a net predicts for each test image, in their order, as the text of a CSV file.
-
-    The run still has its weights.
-    """
+    """What a net predicts for each test image, in their order, as the text of a CSV file."""
     net, dataset = _trained_on_images(run, data_dir)
     probabilities = class_probabilities(net, dataset.x_test)
     confidence = (f"{value:.4f}" for value in probabilities.max(1))
@@ -140,14 +130,8 @@ def measure_palindromes(run: RunRecord, *, data_dir: Path | None = None) -> str:
 
 
 def all_palindromes(input_length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every palindrome once, as inputs (n, T) and targets (n,), from 00... to 99....
-
-    Raises:
-        UsageError: there are too many of them.
-    """
+    """Every palindrome once, as inputs (n, T) and targets (n,), from 00... to 99...."""
     n = N_DIGITS ** half_length(input_length)
-    if n >= MIN_HELD_OUT_SPACE:
-        raise UsageError(f"T = {input_length}: all palindromes are too many to be measured")
     places = N_DIGITS ** torch.arange(half_length(input_length) - 1, -1, -1)
     return unfold(torch.arange(n)[:, None] // places % N_DIGITS, input_length)
 

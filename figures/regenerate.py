@@ -10,6 +10,7 @@ python figures/regenerate.py --quick            everything in small, to runs/qui
 """
 
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from figures.catalogue import ReportFigure, all_claims, figures, stem
 from figures.experiments import SHIFTED, Experiment, Records
 from figures.retrain import LONG, expected_times, is_long, retrain
 from training import UsageError
-from training.cli import ROOT, format_duration, run_cli
+from training.cli import ROOT, format_duration, interruptible, run_cli
 from training.flags import Parser, folder, number
 from training.plotting import CANVASES, FORMATS, save_figure, style
 from training.runs import write_atomically
@@ -104,8 +105,11 @@ def build_parser(names: Sequence[str]) -> Parser:
     add("--jobs", type=number(int, 1, 1000), default=2, metavar="N",
         help="runs at once (default: 2)")
     add("--format", nargs="+", choices=tuple(CANVASES), default=FORMATS,
-        help="file types (default: png pdf)")
+        help="file types (default: png pdf, which --update writes in any case)")
     add("--out", type=folder, metavar="DIR", help="folder for the figures (default: runs/figures/)")
+    add("--records", type=folder, metavar="DIR",
+        help="folder of runs to draw in place of the committed ones of the same name, such as "
+        "runs/figures/records/")
     add("--data_dir", type=folder, metavar="DIR", help="where CIFAR-10 lies, for runs that need it")
     return parser
 # fmt: on
@@ -117,19 +121,25 @@ def main() -> int:
     args = build_parser(list(shown)).parse_args()
     committed, runs = ROOT / "figures", ROOT / "runs"
     base = committed if args.update else runs / ("quick" if args.quick else "figures")
-    records, written = Records(committed / "records"), {}
+    kept = [*filter(None, [args.records]), committed / "records"]
+    records, written = Records(*kept), {}
     if args.quick and args.dry_run:
         raise UsageError("--dry_run: what short runs take is not recorded; leave out --quick")
     if args.quick and args.retrain:
         raise UsageError("--quick trains the figures that it draws; name them with --only")
+    if args.quick and args.records:
+        raise UsageError("--quick draws short runs alone; leave out --records")
     if args.out and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out: {args.out} is no folder")
     if args.update:
-        if args.quick or args.out:
-            raise UsageError("--update goes neither with --quick nor with --out")
+        if args.quick or args.out or args.records:
+            raise UsageError("--update goes neither with --quick nor with --out nor --records")
+        args.format = dict.fromkeys((*FORMATS, *args.format))  # files of the old runs would stay
         if args.only and args.retrain is not None:  # pictures of the old runs would stay
             raise UsageError("--update with --retrain draws every figure; leave out --only")
         written = pages.find_pages(ROOT, SECTIONS)  # before hours of training
+    if args.records and not args.records.is_dir():
+        raise UsageError(f"--records: {args.records} is no folder")
     if args.quick:
         shown = {name: figure.shortened() for name, figure in shown.items()}
     names = args.only or list(shown)
@@ -150,16 +160,19 @@ def main() -> int:
         for each in (each for name in names for each in shown[name].experiments):
             if each not in experiments:
                 records.read(each)  # an error now, not after hours of training
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=args.out).close()  # the same
         new, work = base / "records", (base if args.quick else runs) / "retrain"
         options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
-        try:
+        with interruptible():
             retrain(experiments, work, new, records, **options)
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on where it was", file=sys.stderr)
-            raise
-        records = Records(new) if args.quick else Records(new, committed / "records")
-        if not (args.quick or args.update):
-            print(f"the runs in {new} are drawn in place of those in {committed / 'records'}")
+        records = Records(new) if args.quick else Records(new, *kept)
+        if experiments and not (args.quick or args.update):
+            print(
+                f"the runs in {new} are drawn in place of those in {kept[-1]}; again without "
+                f"training: --records {new}"
+            )
     out = committed / "output" if args.update else args.out or base
     for name in names:
         note = "Shortened runs." if args.quick else ""

@@ -43,9 +43,9 @@ ON_VALIDATION = {  # flags whose value was chosen among others, see figures/tuni
     MLP_ORIGINAL: {"batch_size"},
     MLP_BEST: {"optimizer", "learning_rate", "weight_decay", "batch_size", "max_epochs",
                 "dropout", "label_smoothing", "cutout", "mixup"},
+    MLP_WIDE: {"optimizer", "dnn_hidden_units", "max_epochs"},
     CNN_ORIGINAL: {"batch_size", "learning_rate"},
 }  # fmt: skip
-ON_VALIDATION[MLP_WIDE] = ON_VALIDATION[MLP_BEST] | {"dnn_hidden_units", "skip"}
 
 
 def _deviation(values: np.ndarray) -> float:

@@ -120,14 +120,15 @@ def keep_record(folder: Path, record: Path, measures: Sequence[str]) -> None:
 
 
 def write_small_cifar10(folder: Path, data_dir: Path | None = None) -> Path:
-    """Write the first images of CIFAR-10 as image folders; returns the folder."""
+    """Write the first images of each class of CIFAR-10 as image folders; returns the folder."""
     from data.cifar10 import load_cifar10  # not above: torchvision takes a second to import
 
     arrays = load_cifar10(data_dir)
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier call, with more images perhaps
     for (split, n), images, labels in zip(SMALL.items(), arrays[::2], arrays[1::2], strict=True):
-        for i, (image, label) in enumerate(zip(images[:n], labels[:n], strict=True)):
-            path = folder / split / CLASS_NAMES[label] / f"{i:03}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(path)
+        for label, name in enumerate(CLASS_NAMES):
+            (folder / split / name).mkdir(parents=True)
+            for i, image in enumerate(images[labels == label][: n // len(CLASS_NAMES)]):
+                pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+                Image.fromarray(pixels).save(folder / split / name / f"{i:02}.png")
     return folder

@@ -72,7 +72,7 @@ def same_nets(records: Records) -> Claim:
         f"{len(steps)} differences in steps; those in accuracy are not corrected, since "
         "equivalence decides: without it on both sets the claim is not supported.",
         (*steps, *final), found,
-        f"{_meaning_of_steps(steps)} {_meaning_of_accuracies(same)} {apart}: {cause}",
+        f"{_meaning_of_steps(steps)}; {_meaning_of_accuracies(same)}. {apart}: {cause}",
         "toy_claims",
     )  # fmt: skip
 
@@ -81,12 +81,12 @@ def _meaning_of_steps(steps: Sequence[Effect]) -> str:
     fewer, more = (_named(steps, sign).replace("steps to ", "") for sign in (1, -1))
     ours, theirs = f"the NumPy MLP needs fewer steps to {more}", "PyTorch's MLP needs fewer steps"
     return {
-        SUPPORTED: f"{theirs} to every threshold.",
-        CONTRADICTED: f"To no threshold does PyTorch's MLP need significantly fewer steps; {ours}.",
-        CONDITIONAL: f"{theirs} to {fewer}; {ours}.",
-        INCONCLUSIVE: f"{theirs} to {fewer}; no other difference in steps is significant."
+        SUPPORTED: f"{theirs} to every threshold",
+        CONTRADICTED: f"To no threshold does PyTorch's MLP need significantly fewer steps; {ours}",
+        CONDITIONAL: f"{theirs} to {fewer}; {ours}",
+        INCONCLUSIVE: f"{theirs} to {fewer}; no other difference in steps is significant"
         if fewer
-        else "No difference in steps is significant.",
+        else "No difference in steps is significant",
     }[verdict(steps)]
 
 
@@ -94,10 +94,10 @@ def _meaning_of_accuracies(same: Mapping[str, float]) -> str:
     """Of the sets on which accuracies are equivalent, with the p-values of the tests."""
     within, unsure = f"within {SAME_ACCURACY:g}", [name for name in SETS if name not in same]
     sets = listed(f"{name} ({p_value(p)})" for name, p in same.items())
-    shown = f"The test accuracies are equivalent {within} on {sets}"
+    shown = f"the test accuracies are equivalent {within} on {sets}"
     if same and unsure:
-        return f"{shown}; on {listed(unsure)} this is not shown."
-    return f"{shown}." if same else f"Equal test accuracies, {within}, are not shown."
+        return f"{shown}, on {listed(unsure)} this is not shown"
+    return shown if same else f"equal test accuracies, {within}, are not shown"
 
 
 def circles_harder(records: Records) -> Claim:

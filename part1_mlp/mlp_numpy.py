@@ -69,11 +69,6 @@ class MLP:
             dtype=np.dtype(config["precision"]).type,
         )  # fmt: skip
 
-    @property
-    def n_parameters(self) -> int:
-        """Number of weights and biases."""
-        return sum(value.size for linear in self.linears for value in linear.params.values())
-
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Map inputs (N, n_inputs), or (N, ...) to be flattened, to logits (N, n_classes)."""
         x = x.reshape(len(x), -1).astype(self.dtype, copy=False)
@@ -196,7 +191,7 @@ class NumpyModel:
     ):
         self.net, self.optimizer, self.splits = net, optimizer, splits
         self.prepare, self.views = prepare, views
-        self.n_parameters = net.n_parameters
+        self.n_parameters = sum(value.size for value in net.state_dict().values())
         self.weights, self.load_weights = net.state_dict, net.load_state_dict
         self._one_hot = np.eye(net.n_classes, dtype=net.dtype)
 

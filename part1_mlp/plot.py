@@ -72,9 +72,8 @@ def _name(run: RunRecord) -> str:
 
 def toy_set(run: RunRecord) -> Dataset:
     """The points that a run was trained and evaluated on."""
-    flags = {name: run.config[name] for name in ("seed", "n_samples", "noise")}
-    factor = run.config.get("factor")  # older runs have none
-    return load_dataset(run.config["dataset"], factor=factor, **flags)
+    flags = {name: run.config[name] for name in ("seed", "n_samples", "noise", "factor")}
+    return load_dataset(run.config["dataset"], **flags)
 
 
 def make_grid(points: np.ndarray, side: int) -> np.ndarray:

@@ -89,8 +89,7 @@ class CNN(nn.Module):
         winograd = config["winograd"] and not config["compile"]
         net = cls(
             n_channels, n_classes, dropout=config["dropout"], winograd=winograd,
-            channels=config.get("channels", CHANNELS),  # older runs have none
-            global_pooling=config.get("global_pooling", False),
+            channels=config["channels"], global_pooling=config["global_pooling"],
         )  # fmt: skip
         return net.to(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""The options of the grade: `python -m pytest --submission DIR`.
+"""The options of the grade: `python -m pytest --submission=DIR`.
 
 pytest has to know an option before it reads its paths, or it takes DIR for one, and with it the
 settings and the conftest.py that lie there. So they are declared by this plugin, not by

@@ -17,7 +17,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.graded.runs import COLUMNS, RESULT
 from tests.sandbox import PARTS, ROOT
 
 # What a student is given of each module; of one without names, the docstring.
@@ -38,35 +37,22 @@ INTERFACE = {
 METHODS = ("__init__", "forward", "backward", "n_inputs", "n_classes")
 
 PACKAGES = ", ".join(re.findall(r"^([\w-]+)>=", (ROOT / "requirements.txt").read_text(), re.M))
+PAGE = (ROOT / "docs" / "grading.md").read_text(encoding="utf-8")
+INTERFACE_SECTION = PAGE.partition("## The interface\n")[2].partition("\n## ")[0]
 README = f"""\
 # Three classic networks
 
-Replace each `raise NotImplementedError` by your code, and add to it what you need. The graded tests
-use the names, arguments and shapes that the docstrings state. Optional arguments of a constructor
-are free; so are helpers that a docstring mentions and that are not here.
+This folder, DIR below, is the skeleton of a submission. Replace each `raise NotImplementedError` by
+your code, and add to it what you need. Optional arguments of a constructor are free; so are helpers
+that a docstring mentions and that are not here.
 
-## The run folder
-
-`train.py --run_dir DIR` writes into DIR:
-
-| file | content |
-| --- | --- |
-| `config.json` | the value of each flag, with `recipe` (`original`) and `seed` |
-| `history.csv` | a line for each evaluation, with loss and accuracy of all three splits; columns `{COLUMNS}` |
-| `result.json` | {", ".join(f"`{name}`" for name in sorted(RESULT))} |
-
-The graded tests train on 30 to 200 images: hold out a tenth or more of them for validation, not a
-fixed number. Flip those that train left to right, each with a probability of 0.5, and shift them by
-up to 4 pixels. `--optimizer sgd` is plain: a constant learning rate, and no weight decay that was not
-asked for; `--train_steps` may be 1. On images parts 1 and 2 train with Adam or AdamW, unless a flag
-says otherwise. Losses have six digits or more. `test_accuracy`, `test_loss` and `best_epoch` are
-those of the evaluation with the lowest validation loss.
-
+## The interface
+{INTERFACE_SECTION}
 ## Where it runs
 
 The grader's machine has Python's standard library, {PACKAGES}.
 A test may take 5 s of processor time, one that trains 8 to 35 s.
-"""  # noqa: E501
+"""
 
 TRAIN = '''\
 """{summary}
@@ -75,7 +61,8 @@ The flags that the graded tests use:
 
 {flags}
 
-README.md says what the run folder holds. A flag without a default here has one of your choice.
+README.md has what they mean to the tests, and what the run folder holds. A flag without a default
+here has one of your choice.
 """
 
 

@@ -355,7 +355,7 @@ UNSEEN = [
          "data/batches.py", "default_rng([seed, epoch])", "default_rng(seed)"),
         ("test_part2", "test_training", "no dropout after the first evaluation", TORCH_MODEL,
          "        self.net.train()\n", ""),
-        ("test_part2", "test_training", "no augmentation", TRAIN2,
+        ("test_part2", "test_training", "no augmentation of the CNN", TRAIN2,
          "augment=args.augment", "augment=False"),
         ("test_part3", "test_clipping", "the gradient clipped by the square of its norm",
          TORCH_MODEL, "nn.utils.clip_grad_norm_(self.parameters, self.max_norm)",

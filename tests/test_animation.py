@@ -206,7 +206,7 @@ def test_cifar10_is_refused_before_anything_is_drawn(run_main, trained, tiny_cif
 def test_a_run_without_weights_of_an_earlier_version(trained, animated, tmp_path):
     folder, out = trained("run", "--model", "pytorch"), tmp_path / "new" / "out"
     (folder / "checkpoint.pt").unlink()
-    change(folder, recipe="report", device="auto", validation=None, script=None, environment=None)
+    change(folder, device="auto", validation=None, script=None, environment=None)
     before = sorted(folder.iterdir())
     assert animated(folder, "--out", out) == ["no boundary.png: no run has kept its weights"]
     assert len(read_gif(out / "boundary.gif")[0]) == 9

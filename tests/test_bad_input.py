@@ -274,7 +274,7 @@ def test_plot_refuses_what_is_no_run(run_main, refused, tmp_path):
 
 @pytest.mark.parametrize(
     ("part", "added", "figures"),
-    [("part1_mlp", {"cutout"}, 2), ("part2_cnn", {"channels", "cutout", "global_pooling"}, 4),
+    [("part1_mlp", {"cutout"}, 2), ("part2_cnn", {"cutout"}, 4),
      ("part3_rnn", {"forget_bias"}, 3)],
 )  # fmt: skip
 def test_runs_of_earlier_versions_with_fewer_flags_are_plotted(

@@ -193,8 +193,10 @@ def test_processes_of_torchrun_form_a_group_while_they_work(device, backend, mac
     with pytest.raises(UsageError, match="torchrun needs cuda or cpu"), process_group("mps"):
         pass
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 // machines - 1)
-    with pytest.raises(UsageError, match="need a GPU each"), process_group("cuda"):
-        pass
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for device in ("cuda", "auto"):
+        with pytest.raises(UsageError, match="need a GPU each"):
+            choose_device(device)
 
 
 @pytest.mark.parametrize(("n_processes", "interrupts"), [(1, True), (2, False)])

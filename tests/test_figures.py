@@ -290,6 +290,36 @@ def test_short_runs_alone_train_on_few_images(small, tmp_path, monkeypatch):
     assert used == {"short": [], "images": ["--data_dir", str(folder)]}
 
 
+def test_short_runs_have_images_of_every_class(tmp_path, monkeypatch):
+    """Also where the images come class by class, as those of image folders do."""
+    images, labels = np.zeros((400, 3, 32, 32), np.uint8), np.arange(10).repeat(40)
+    monkeypatch.setattr("data.cifar10.load_cifar10", lambda _: (images, labels) * 2)
+    folder = write_small_cifar10(tmp_path / "small")
+    for split, n in (("train", 30), ("test", 5)):
+        assert [len([*(folder / split / name).iterdir()]) for name in CLASS_NAMES] == [n] * 10
+
+
+def test_runs_of_ones_own_are_drawn_in_place_of_the_committed_ones(run_main, tmp_path):
+    own = tmp_path / "records" / "mlp_numpy_moons_original" / "seed104"
+    shutil.copytree(FOLDER / own.parent.name / own.name, own)
+    result = json.loads((own / "result.json").read_text()) | {"test_accuracy": 0.1234}
+    (own / "result.json").write_text(json.dumps(result))
+    flags = ("--only", "3", "--format", "png", "--records", own.parents[1], "--out", tmp_path)
+    assert run_main(regenerate.main, "regenerate.py", *flags)[0] == 0
+    (line,) = re.findall(".*0.1234.*", (tmp_path / "figure3.txt").read_text())
+    assert line.startswith("mlp_numpy_moons_original, seed 104: ")
+
+
+@pytest.mark.parametrize("out", [ROOT / "README.md" / "figures", "/proc"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
+    out, run_main, monkeypatch
+):
+    monkeypatch.setattr(regenerate, "retrain", lambda *_, **__: pytest.fail("trained"))
+    code, _, err = run_main(regenerate.main, "regenerate.py", "--retrain", "2", "--out", out)
+    assert code == 1
+    assert str(out) in err
+
+
 def made_up(
     seconds: float, threads: int | None, n: int = 3, device: str = "cpu"
 ) -> tuple[Experiment, Group]:
@@ -490,7 +520,8 @@ def test_without_update_the_repository_stays_clean(project, run_main, monkeypatc
     changed = {line[3:] for line in git(project, "status", "--porcelain").splitlines()}
     record = f"figures/records/{name}/seed100"
     assert {"README.md", "REPORT.md", "docs/x.md", f"{record}/result.json"} <= changed
-    assert (project / "figures" / "output" / "figure2.png").is_file()
+    for ending in ("png", "pdf"):  # also the file that was not asked for: it shows the old runs
+        assert (project / "figures" / "output" / f"figure2.{ending}").is_file()
     assert read_run(project / record).result["test_accuracy"] == new
     assert not any("seed101" in path for path in changed)
 
@@ -550,7 +581,9 @@ def test_updating_a_section_touches_nothing_else(tmp_path):
     "flags",
     [("--only", "9"), ("--jobs", "0"), ("--format", "bmp"), ("--update", "--quick"),
      ("--update", "--out", "x"), ("--dry_run", "--quick"), ("--out", ROOT / "README.md"),
-     ("--quick", "--retrain", "2"), ("--update", "--only", "3", "--retrain", "2")],
+     ("--quick", "--retrain", "2"), ("--update", "--only", "3", "--retrain", "2"),
+     ("--update", "--records", "x"), ("--quick", "--records", "."),
+     ("--records", ROOT / "README.md")],
 )  # fmt: skip
 def test_bad_flags(flags, run_main):
     code, _, err = run_main(regenerate.main, "regenerate.py", *flags)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from data import CLASS_NAMES
 from tests import handout
+from tests.graded.runs import COLUMNS, RESULT
 from tests.grader import explanation, grade, graded_tests
 from tests.sandbox import FOLDERS, PARTS, ROOT
 
@@ -124,6 +126,14 @@ def test_the_command_refuses_a_folder_that_is_in_use(tmp_path, capsys):
         assert handout.main([str(name)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_readme_tells_what_is_asked_for(folder):
+    """Also what no docstring has: where the images lie, how weights begin, the folder's files."""
+    text = (folder / "README.md").read_text()
+    asked_for = ["`train/<class>/*.png`", "biases 0", ", ".join(CLASS_NAMES), COLUMNS, *RESULT]
+    assert [each for each in asked_for if each not in text] == []
+    assert "](" not in text, "no links, whose targets are not there"
 
 
 def test_the_readme_tells_the_packages_and_the_limits(folder):

@@ -117,7 +117,7 @@ def test_settings_are_marked_as_given_or_chosen_on_validation(records):
         ("patience", "cnn_original", "10"), ("channels", "cnn_original", "**64, 128, 256**"),
         ("cell", "rnn_T5_original", "**rnn**"), ("optimizer", "cnn_original", "**adam**"),
         ("optimizer", "cnn_best", "muon"),
-        ("learning_rate", "mlp_pytorch_cifar10_wide", "*0.014*"),
+        ("learning_rate", "mlp_pytorch_cifar10_wide", "0.014"),
         ("dnn_hidden_units", "mlp_pytorch_cifar10_wide", "*1024, 512, 256*"),
         ("noise", "mlp_numpy_moons_original", "0.2"), ("noise", "cnn_best", ""),
         ("noise", "mlp_numpy_circles_original", "0.1"), ("factor", "mlp_numpy_moons_original", ""),

@@ -96,15 +96,15 @@ def check_numbers(claim: Claim) -> None:
 @pytest.mark.parametrize(
     ("torch", "accuracy", "verdict", "says"),
     [
-        ((100, 100, 200, 300), 0.95, SUPPORTED, "needs fewer steps to every threshold. The test"),
+        ((100, 100, 200, 300), 0.95, SUPPORTED, "needs fewer steps to every threshold; the test"),
         ((900, 1000, 1100, 1200), 0.95, CONTRADICTED, "the NumPy MLP needs fewer steps to 90 %"),
         ((300, 400, 500, 1200), 0.95, CONTRADICTED, "needs fewer steps to 99 % (circles and "),
         ((100, 100, 500, 1200), 0.95, CONDITIONAL,
          "PyTorch's MLP needs fewer steps to 90 % (circles and moons); the NumPy MLP needs fewer "
-         "steps to 99 % (circles and moons)."),
-        ((300, 400, 500, 600), 0.95, INCONCLUSIVE, "No difference in steps is significant."),
+         "steps to 99 % (circles and moons); the test"),
+        ((300, 400, 500, 600), 0.95, INCONCLUSIVE, "No difference in steps is significant; "),
         ((200, 200, 500, 600), 0.95, INCONCLUSIVE, "steps to 90 % (circles and moons); no "),
-        ((100, 100, 200, 300), 0.94, INCONCLUSIVE, "Equal test accuracies, within 0.005, are "
+        ((100, 100, 200, 300), 0.94, INCONCLUSIVE, "; equal test accuracies, within 0.005, are "
          "not shown."),
     ],
 )  # fmt: skip
@@ -134,7 +134,7 @@ def test_c1_is_equivalent_on_one_set_alone():
     records["mlp_pytorch_moons_original"] = group("mlp_pytorch_moons_original", (20,) * 4, 0.9)
     claim = toy_claims.same_nets(records)
     assert claim.verdict == INCONCLUSIVE
-    one = "are equivalent within 0.005 on circles (p < 0.0001); on moons this is not shown."
+    one = "are equivalent within 0.005 on circles (p < 0.0001), on moons this is not shown."
     assert one in claim.meaning
 
 

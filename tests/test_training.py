@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import ANY
 
 import numpy as np
@@ -34,8 +34,10 @@ from tests.grader import write_whole
 from training import Interrupted, UsageError, optim
 from training.cli import (
     ROOT,
+    TRAINING,
     check_same_run,
     environment,
+    interruptible,
     resume_command,
     run_cli,
     run_training,
@@ -423,6 +425,24 @@ def test_a_signal_in_the_final_evaluation_ends_all_seeds(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_an_interruption_while_the_next_seed_is_built_says_how_it_goes_on(
+    run_main, tmp_path, monkeypatch
+):
+    build, calls = train.build, iter([None, KeyboardInterrupt])
+
+    def interrupted(args):
+        if error := next(calls):
+            raise error
+        return build(args)
+
+    monkeypatch.setattr(train, "build", interrupted)
+    flags = (*SHORT, "--n_seeds", 2, "--run_dir", tmp_path)
+    code, _, err = run_main(train.main, "train.py", *flags)
+    assert code == 130
+    assert err.startswith("interrupted before the next seed; resume with: python")
+    assert err.endswith("--resume\n")
+
+
 def test_what_is_overwritten_is_not_taken_for_new_after_an_interruption(
     run_main, tmp_path, monkeypatch
 ):
@@ -739,7 +759,7 @@ def test_records_of_earlier_versions_are_read(run_main, tmp_path):
     flags = (*SHORT, "--run_dir", tmp_path / "run")
     run_main(train.main, "train.py", *flags)
     path = tmp_path / "run" / "config.json"
-    config = json.loads(path.read_text()) | {"recipe": "report"}
+    config = json.loads(path.read_text())
     for key in ("script", "environment"):
         del config[key]
     path.write_text(json.dumps(config))
@@ -914,21 +934,50 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path):
     [(1, {}, None), (2, {}, "4"), (3, {}, "2"), (20, {}, "1"), (3, {"OMP_NUM_THREADS": "7"}, "7")],
 )
 def test_runs_side_by_side_share_the_cores(jobs, given, threads, monkeypatch, tmp_path):
-    called = {}
-
-    def run(command: Sequence[str], **options: object) -> SimpleNamespace:
-        called.update(options, command=command)
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr("training.cli.subprocess.run", run)
+    script, seen = tmp_path / "train.py", tmp_path / "seen.json"
+    script.write_text(
+        "import json, os, sys\n"
+        f"json.dump([sys.argv[1:], dict(os.environ)], open({str(seen)!r}, 'w'))"
+    )
     monkeypatch.setattr("training.cli.n_cores", lambda: 8)
     monkeypatch.setattr(os, "environ", given)
-    train_in_process(["train.py", "--seed", "3"], tmp_path, jobs=jobs, name="a run")
-    assert called["env"].get("OMP_NUM_THREADS") == threads
-    assert (CORES_ARE_SHARED in called["env"]) == (jobs > 1 and not given)
-    assert called["command"][1:] == [
-        "train.py", "--seed", "3", "--quiet", "--resume", "--run_dir", str(tmp_path)
-    ]  # fmt: skip
+    train_in_process([str(script), "--seed", "3"], tmp_path, jobs=jobs, name="a run")
+    flags, variables = json.loads(seen.read_text())
+    assert variables.get("OMP_NUM_THREADS") == threads
+    assert (CORES_ARE_SHARED in variables) == (jobs > 1 and not given)
+    assert flags == ["--seed", "3", "--quiet", "--resume", "--run_dir", str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "message"),
+    [("sys.exit('wrong\\nflag')", ChildProcessError, "exit code 1: flag"),
+     ("print('no'); sys.exit(2)", UsageError, "exit code 2: "),
+     ("os.kill(os.getpid(), 9)", ChildProcessError, "ended by signal 9; if memory ran out: ")],
+)  # fmt: skip
+def test_a_run_in_a_process_that_fails_is_told_of(code, error, message, tmp_path):
+    command = ["-c", f"import os, sys; {code}"]
+    with pytest.raises(error, match=f"^a run: {message}"):
+        train_in_process(command, tmp_path, jobs=1, name="a run")
+
+
+def test_sigterm_is_passed_on_to_runs_in_processes(tmp_path, capsys):
+    ended, before = tmp_path / "ended", signal.getsignal(signal.SIGTERM)
+    command = ["-c", f"import time; print(time.sleep(60), file=open({str(ended)!r}, 'w'))"]
+
+    def interrupt() -> None:
+        while not TRAINING:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    train = partial(train_in_process, command, tmp_path, jobs=1, name="a run")
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(Interrupted) as caught, interruptible():
+        list(side_by_side(train, [(), ()], 1))
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    assert not ended.exists()
+    assert not TRAINING
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert capsys.readouterr().err == "interrupted; the same command goes on where it was\n"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

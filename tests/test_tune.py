@@ -86,6 +86,10 @@ def test_a_run_that_diverges_comes_last_and_stops_no_other(run_main, tmp_path):
         (("part1_mlp/train.py", "--grid", "lr=1,,2"), "is not of the form"),
         (("part1_mlp/train.py", "--grid", "no_such=1"), "unrecognized arguments"),
         (("part1_mlp/train.py", "--grid", "lr=1", "--seeds", "100"), "--seeds"),
+        (
+            ("part1_mlp/train.py", "--grid", "lr=1", "--model", "pytorch"),
+            "--model pytorch; flags of the runs come last, after two hyphens",
+        ),
         (("part1_mlp/train.py", "--grid", "a=1", "a=2"), "--grid: a is named twice"),
         (("part1_mlp/train.py", "--grid", "seed=3,4"), "--grid: seed is named twice, or is set by"),
         (
@@ -112,6 +116,21 @@ def test_what_is_refused(flags, why, run_main, tmp_path, monkeypatch):
     assert err.count("\n") == 1
 
 
+def test_help_shows_how_flags_are_given_to_every_run(run_main):
+    _, out, _ = run_main(tune.main, "tune.py", "--help")
+    assert "--seeds 0 1 -- --model pytorch" in " ".join(out.split())
+
+
+def test_an_interruption_says_how_it_goes_on(run_main, tmp_path, monkeypatch):
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune, "train_in_process", interrupt)
+    script = ROOT / "part1_mlp" / "train.py"
+    code, _, err = run_main(tune.main, "tune.py", script, *GRID, "--run_dir", tmp_path)
+    assert (code, err) == (130, "interrupted; the same command goes on where it was\n")
+
+
 def test_a_plus_is_a_comma_except_in_a_number():
     flags, values = tune.combinations(["dnn_hidden_units=5+4,6", "weight_decay=1e+1,2E+0"])
     assert flags == ["dnn_hidden_units", "weight_decay"]
@@ -136,6 +155,15 @@ def test_many_flags_give_a_short_name(run_main, tmp_path):
         given = (script, "--grid", "lr=0.1", "--seeds", 0, "--run_dir", tmp_path, *FIXED, *flags)
         assert run_main(tune.main, "tune.py", *given, "--neg_slope", slope)[0] == 0
     assert {read_run(path).config["neg_slope"] for path in tmp_path.iterdir()} == {0.2, 0.3}
+
+
+def test_a_name_is_short_in_bytes(run_main, tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(tune, "train_in_process", lambda _, path, **__: folders.append(path))
+    given = ("part1_mlp/train.py", "--grid", "lr=1", "--run_dir", tmp_path, "--seeds", 0, "--")
+    run_main(tune.main, "tune.py", *given, "--data_dir", "\N{HIRAGANA LETTER A}" * 80)
+    (folder,) = folders
+    assert len(folder.name.encode()) < 255
 
 
 def test_folders_name_the_part_wherever_tune_is_called_from(run_main, tmp_path, monkeypatch):

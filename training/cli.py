@@ -1,10 +1,12 @@
 """What happens around a training run: its folder, resumption, the last line, errors, exit codes."""
 
 import argparse
+import contextlib
 import io
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +51,7 @@ NEWER_FLAGS = {
     "channels": [64, 128, 256], "cutout": 0, "factor": None, "forget_bias": None,
     "global_pooling": False, "neg_slope": 0.01, "validation": "held_out",
 }  # fmt: skip
+TRAINING: set[subprocess.Popen] = set()  # the processes of `train_in_process`
 
 
 def run_training(
@@ -90,7 +93,12 @@ def run_training(
     while folders:
         path = next(iter(folders))
         one = folders.pop(path)
-        endings.append(_train_run(one, script, path, build, group, later=folders))
+        try:
+            endings.append(_train_run(one, script, path, build, group, later=folders))
+        except KeyboardInterrupt:  # while the net was built
+            if endings and group.is_main:
+                print(_interruption("before the next seed", group), file=sys.stderr)
+            raise
     return EXIT_FAILED if "diverged" in endings else 0
 
 
@@ -171,7 +179,7 @@ def _train_run(
                 print(_summary(trainer.result, path, test=args.test))
             if later or not trainer.result:
                 at = "before the next seed" if trainer.result else f"at step {trainer.step}"
-                print(f"interrupted {at}; resume with: {resume_command(group)}", file=sys.stderr)
+                print(_interruption(at, group), file=sys.stderr)
         sys.exit(interrupt.exit_code)
     except OSError as error:
         raise OSError(
@@ -206,6 +214,10 @@ def _summary(result: dict, path: Path, *, test: bool) -> str:
         f"{', '.join(parts)} at epoch {result['best_epoch']:g} of {result['epochs']:g}, "
         f"{result['seconds']:.1f} s, stopped by {result['stopped_by']}, run in {path}"
     )
+
+
+def _interruption(at: str, group: ProcessGroup) -> str:
+    return f"interrupted {at}; resume with: {resume_command(group)}"
 
 
 def resume_command(group: ProcessGroup) -> str:
@@ -306,20 +318,49 @@ def train_in_process(
         may_diverge: a run that diverged is no failure.
 
     Raises:
-        UsageError: the script failed; its last line is in the message.
+        UsageError: the script refused its input; its last line is in the message.
+        ChildProcessError: it failed in another way, or was killed.
     """
     command = [sys.executable, *command, "--quiet", "--resume", "--run_dir", str(folder)]
     environment = dict(os.environ)
     if jobs > 1 and "OMP_NUM_THREADS" not in environment:
         threads = str(max(1, n_cores() // jobs))
         environment |= {"OMP_NUM_THREADS": threads, CORES_ARE_SHARED: "1"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    failed = ended.returncode != 0
-    if may_diverge and ended.returncode == EXIT_FAILED:
-        failed = (RunFolder(folder).result() or {}).get("stopped_by") != "diverged"
-    if failed:
-        message = ended.stderr.strip().rpartition("\n")[2]
-        raise UsageError(f"{name}: exit code {ended.returncode}: {message}")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        TRAINING.add(process)
+        try:
+            _, errors = process.communicate()
+        finally:
+            TRAINING.remove(process)
+    code = process.returncode
+    result = RunFolder(folder).result() if may_diverge and code == EXIT_FAILED else None
+    if code == 0 or (result and result["stopped_by"] == "diverged"):
+        return
+    if code < 0:
+        raise ChildProcessError(f"{name}: ended by signal {-code}; if memory ran out: fewer --jobs")
+    failure = UsageError if code == EXIT_USAGE else ChildProcessError
+    last_line = errors.strip().rpartition("\n")[2]
+    raise failure(f"{name}: exit code {code}: {last_line}")
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Pass SIGTERM on to the processes of `train_in_process`; say how an interruption is undone."""
+
+    def stop(number: int, _: object) -> NoReturn:
+        for process in [*TRAINING]:
+            process.send_signal(number)
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def side_by_side(run: Callable[..., Result], calls: Iterable[tuple], jobs: int) -> Iterator[Result]:

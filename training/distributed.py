@@ -96,8 +96,6 @@ SINGLE_PROCESS = ProcessGroup()
 def process_group(device: str) -> Iterator[ProcessGroup]:
     """This process's group for work on such a device, for the duration of a `with` block.
 
-    Gradients are carried by NCCL between NVIDIA GPUs, by gloo between CPUs.
-
     Raises:
         UsageError: processes cannot share work on such devices.
     """
@@ -106,14 +104,8 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
         return
     if device not in ("cuda", "cpu"):  # each process chooses a GPU of its own, so not cuda:N either
         raise UsageError(f"--device: torchrun needs cuda or cpu, not {device}")
-    import torch
     import torch.distributed as dist
 
-    n = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if device == "cuda" and n > torch.cuda.device_count():
-        raise UsageError(
-            f"--device: {n} processes need a GPU each, this machine has {torch.cuda.device_count()}"
-        )
     store, rank, size = next(dist.rendezvous("env://"))
     if on_one_machine():
         # torchrun keeps the store over a restart, and with it the addresses of dead processes, for
@@ -160,18 +152,23 @@ def choose_device(name: str) -> str:
     """The device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises:
-        UsageError: the machine has no such device.
+        UsageError: the machine has no such device, or fewer GPUs than processes.
     """
     import torch
 
+    n_gpus = torch.cuda.device_count()
     gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     present = [*(gpu for gpu, there in gpus.items() if there), "cpu"]
-    if name == "auto":
-        return present[0]
+    name = present[0] if name == "auto" else name
     kind, _, number = name.partition(":")
-    if kind not in present or int(number or 0) >= max(1, torch.cuda.device_count()):
+    if kind not in present or int(number or 0) >= max(1, n_gpus):
         choices = ", ".join(("auto", *present))
         raise UsageError(f"--device: this machine has no {name}; choose from {choices}")
+    n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if name == "cuda" and n_processes > n_gpus:
+        raise UsageError(
+            f"--device: {n_processes} processes need a GPU each, this machine has {n_gpus}"
+        )
     return name
 
 

@@ -212,16 +212,12 @@ def read_run(path: str | Path) -> RunRecord:
 def read_config(path: Path) -> Config:
     """The flags of a run.
 
-    Earlier versions called the recipe `original` `report`.
-
     Raises:
         UsageError: the file is missing or broken.
     """
     config = Config(path, read_json(path))
     if not isinstance(config.get("environment"), dict | None):
         raise UsageError(f"{path} is broken: environment is of the wrong kind")
-    if config.get("recipe") == "report":
-        config["recipe"] = "original"
     return config
 
 

@@ -1,10 +1,6 @@
 """Choose flags by validation: train every combination of a grid and list what validation says.
 
-    python training/tune.py part1_mlp/train.py --grid learning_rate=1e-3,3e-3 batch_size=128,512 \\
-        --seeds 0 1 -- --model pytorch --dataset cifar10
-
-Flags after two hyphens are those of every run. Test columns are not read. Runs are kept, so that a
-call that was interrupted continues.
+Test columns are not read. Runs are kept, so that a call that was interrupted continues.
 """
 
 import hashlib
@@ -20,13 +16,23 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from training import UsageError
-from training.cli import ROOT, markdown_table, run_cli, side_by_side, train_in_process
+from training.cli import (
+    ROOT,
+    interruptible,
+    markdown_table,
+    run_cli,
+    side_by_side,
+    train_in_process,
+)
 from training.flags import Parser, folder, number
 from training.runs import RunRecord, read_run, write_atomically
 
 OWN = {"seed", "n_seeds", "run_dir", "resume", "overwrite", "dry_run"}  # flags that it sets itself
 ALIASES = {"lr": "learning_rate", "epochs": "max_epochs", "model_type": "cell"}
-LONGEST_NAME = 200  # characters of a folder's name that are kept before its hash
+EPILOG = """Flags after two hyphens are those of every run: python training/tune.py
+part1_mlp/train.py --grid learning_rate=1e-3,3e-3 batch_size=128,512 --seeds 0 1 -- --model pytorch
+--dataset cifar10"""
+LONGEST_NAME = 200  # bytes of a folder's name that are kept before its hash
 Trial = tuple[tuple[str, ...], list[RunRecord]]  # values of the flags; the runs, one a seed
 
 
@@ -81,7 +87,7 @@ def table(flags: Sequence[str], trials: Sequence[Trial]) -> str:
 # fmt: off
 def build_parser() -> Parser:
     """All flags."""
-    parser = Parser(prog="tune.py", description=__doc__)
+    parser = Parser(prog="tune.py", description=__doc__, epilog=EPILOG)
     add = parser.add_argument
     add("script", help="a train script")
     add("--grid", nargs="+", required=True, metavar="FLAG=V,V,...",
@@ -100,7 +106,11 @@ def main() -> int:
     """Train the grid and print the table; returns the exit code."""
     given = sys.argv[1:]
     end = given.index("--") if "--" in given else len(given)
-    args, fixed = build_parser().parse_args(given[:end]), given[end + 1 :]
+    parser, fixed = build_parser(), given[end + 1 :]
+    args, unknown = parser.parse_known_args(given[:end])
+    if unknown:
+        advice = "flags of the runs come last, after two hyphens"
+        parser.error(f"unrecognized arguments: {shlex.join(unknown)}; {advice}")
     script = Path(args.script)
     if not script.is_file():
         raise UsageError(f"{script} is no train script")
@@ -118,13 +128,16 @@ def main() -> int:
         command = [str(script), *fixed, *given, f"--seed={seed}"]
         name = "_".join([script.resolve().parent.name, *fixed, *given, str(seed)])
         name = re.sub(r'[/\\:*?"<>|]', "-", name.replace("--", ""))  # which Windows refuses, too
-        if len(name) > LONGEST_NAME:
-            name = f"{name[:LONGEST_NAME]}_{hashlib.md5(name.encode()).hexdigest()}"
+        encoded = name.encode(errors="surrogateescape")
+        if len(encoded) > LONGEST_NAME:
+            kept = encoded[:LONGEST_NAME].decode(errors="ignore")
+            name = f"{kept}_{hashlib.md5(encoded).hexdigest()}"
         path = args.run_dir / name
         train_in_process(command, path, jobs=args.jobs, name=path.name, may_diverge=True)
         return (chosen, seed), read_run(path)
 
-    runs = dict(side_by_side(run, itertools.product(values, seeds), args.jobs))
+    with interruptible():
+        runs = dict(side_by_side(run, itertools.product(values, seeds), args.jobs))
     trials = [(each, [runs[each, seed] for seed in seeds]) for each in values]
     text = table(flags, trials)
     print(text, end="")

@@ -1,6 +1,8 @@
 """What the benchmarks share: measuring times, medians, the table."""
 
+import argparse
 import json
+import os
 import platform
 import re
 import statistics
@@ -10,11 +12,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torchvision.datasets import CIFAR10
 
+from data.cifar10 import DEFAULT_DIR
 from training.distributed import n_cores
 from training.runs import write_atomically
 
 REPEATS = 5
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Add `--data_dir`, the folder of torchvision's form of CIFAR-10."""
+    form = CIFAR10.base_folder
+
+    def folder(text: str) -> Path:
+        if not (Path(text) / form).is_dir():
+            raise argparse.ArgumentTypeError(f"{text} holds no {form}")
+        return Path(text)
+
+    parser.add_argument(
+        "--data_dir", type=folder, metavar="DIR",
+        default=os.environ.get("CIFAR10_DIR") or str(DEFAULT_DIR),  # checked like one that is given
+        help=f"folder that holds {form} (default: $CIFAR10_DIR, else data/cifar10/)",
+    )  # fmt: skip
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -7,13 +7,13 @@ where figures/regenerate.py takes it into the documentation.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from data.images import MEAN, STD
 from part1_mlp import train
 from part1_mlp.mlp_numpy import MLP, SGD, NumpyModel
 from part1_mlp.mlp_pytorch import MLP as TorchMLP
-from tests.benchmarks.common import medians, row, seconds_of, write_table
+from tests.benchmarks.common import add_data_dir, medians, row, seconds_of, write_table
 from tests.exactness import largest_difference_after_training, largest_error
 from training.cli import ROOT
 from training.distributed import has_bfloat16
@@ -132,11 +132,11 @@ def torchvision_images_per_second(root: Path, n_images: int) -> float:
     return n_images / seconds_of(epoch)
 
 
-def our_images_per_second(n_images: int, data_dir: Path) -> float:
+def our_images_per_second(n_images: int, data_dir: Path, precision: str) -> float:
     """The same training through train.py's own code."""
     seconds = our_seconds_per_step(
         "--model", "pytorch", "--dataset", "cifar10", "--batch_size", "128", "--max_epochs", "1",
-        "--data_dir", str(data_dir),
+        "--data_dir", str(data_dir), "--precision", precision,
     )  # fmt: skip
     return n_images / (seconds * -(-n_images // 128))
 
@@ -258,22 +258,27 @@ def wide_rows() -> list[dict]:
 def cifar10_rows(data_dir: Path) -> list[dict]:
     """Training on CIFAR-10 with augmentation, recipe original, batch 128."""
     n_images = 45_000
-    ours, theirs = median_seconds(
-        lambda: our_images_per_second(n_images, data_dir),
+    precisions = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
+    theirs, *of_precisions = median_seconds(
         lambda: torchvision_images_per_second(data_dir, n_images),
+        *(partial(our_images_per_second, n_images, data_dir, p) for p in precisions),
     )
     drawing, stepping, products = median_seconds(
         *image_timers(data_dir, 128, "float32"), lambda: products_seconds(128)
     )
     rows = [
-        row("CIFAR-10 MLP, recipe original, batch 128: images a second", "", ours,
-            "torchvision and DataLoader, 2 workers", theirs, ours / theirs, "at least 5"),
+        row(f"CIFAR-10 MLP, recipe original, batch 128, {precision}: images a second", "", ours,
+            "torchvision and DataLoader, 2 workers, float32", theirs, ours / theirs, "at least 5")
+        for precision, ours in zip(precisions, of_precisions, strict=True)
+    ]  # fmt: skip
+    ours = of_precisions[0]
+    rows += [
         row("CIFAR-10 MLP, recipe original, batch 128: a step, augmentation included", "ms",
             128e3 / ours, "its matrix products alone", 1e3 * products, products * ours / 128, ""),
         row("augmentation of a batch of 128", "ms", 1e3 * drawing, "the MLP's own step",
             1e3 * stepping, drawing / stepping, "at most 0.15 of its time"),
     ]  # fmt: skip
-    if has_bfloat16("cpu"):
+    if "bfloat16" in precisions:
         (_, ours), (_, theirs) = (image_timers(data_dir, 512, p) for p in ("bfloat16", "float32"))
         ours, theirs = median_seconds(ours, theirs)
         name = "CIFAR-10 MLP, recipe original, batch 512, bfloat16: a step"
@@ -297,18 +302,11 @@ def exactness_rows() -> list[dict]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--data_dir",
-        type=Path,
-        default=os.environ.get("CIFAR10_DIR"),
-        help="where CIFAR-10 lies (default: $CIFAR10_DIR); without it, no images",
-    )
+    add_data_dir(parser)
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     rows = [*toy_rows(), *process_rows(), *wide_rows(), *exactness_rows()]
-    if args.data_dir:
-        rows += cifar10_rows(Path(args.data_dir))
-    write_table(OUTPUT, rows)
+    write_table(OUTPUT, rows + cifar10_rows(args.data_dir))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from torchvision.datasets import CIFAR10
 from data.images import MEAN, STD
 from part2_cnn import train
 from part2_cnn.model import CNN
-from tests.benchmarks.common import medians, row, seconds_of, write_table
+from tests.benchmarks.common import add_data_dir, medians, row, seconds_of, write_table
 from training.distributed import choose_precision, process_group, speaks_for_its_machine
 
 OUTPUT = Path(__file__).with_suffix(".json")
@@ -194,21 +194,16 @@ def rows(data_dir: str) -> list[dict]:
 def main() -> None:
     """Measure everything, print it and write it; or take one measurement and print that."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--data_dir",
-        default=os.environ.get("CIFAR10_DIR"),
-        help="where CIFAR-10 lies (default: $CIFAR10_DIR)",
-    )
+    add_data_dir(parser)
     parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not args.data_dir:
-        parser.error("give --data_dir, or set CIFAR10_DIR")
+    data_dir = str(args.data_dir)
     if args.measure:
-        measured_here = MEASUREMENTS[args.measure](args.data_dir)
+        measured_here = MEASUREMENTS[args.measure](data_dir)
         if speaks_for_its_machine():
             print(json.dumps(measured_here))
     else:
-        write_table(OUTPUT, rows(args.data_dir), repeats=REPEATS)
+        write_table(OUTPUT, rows(data_dir), repeats=REPEATS)
 
 
 if __name__ == "__main__":
