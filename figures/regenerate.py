@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import pages, report
 from figures.catalogue import ReportFigure, all_claims, figures, stem
-from figures.experiments import SHIFTED, Experiment, Records
+from figures.experiments import EXPERIMENTS, SHIFTED, Experiment, Records
 from figures.retrain import LONG, expected_times, is_long, retrain
 from training import UsageError
 from training.cli import ROOT, format_duration, interruptible, run_cli
@@ -121,14 +121,13 @@ def main() -> int:
     args = build_parser(list(shown)).parse_args()
     committed, runs = ROOT / "figures", ROOT / "runs"
     base = committed if args.update else runs / ("quick" if args.quick else "figures")
-    kept = [*filter(None, [args.records]), committed / "records"]
-    records, written = Records(*kept), {}
+    records, written = Records(*filter(None, (args.records, committed / "records"))), {}
     if args.quick and args.dry_run:
         raise UsageError("--dry_run: what short runs take is not recorded; leave out --quick")
     if args.quick and args.retrain:
         raise UsageError("--quick trains the figures that it draws; name them with --only")
-    if args.quick and args.records:
-        raise UsageError("--quick draws short runs alone; leave out --records")
+    if args.records and (args.quick or args.retrain is not None):
+        raise UsageError("--records draws runs that are there; leave out --quick and --retrain")
     if args.out and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out: {args.out} is no folder")
     if args.update:
@@ -138,8 +137,8 @@ def main() -> int:
         if args.only and args.retrain is not None:  # pictures of the old runs would stay
             raise UsageError("--update with --retrain draws every figure; leave out --only")
         written = pages.find_pages(ROOT, SECTIONS)  # before hours of training
-    if args.records and not args.records.is_dir():
-        raise UsageError(f"--records: {args.records} is no folder")
+    if args.records and not any((args.records / group).is_dir() for group in EXPERIMENTS):
+        raise UsageError(f"--records: {args.records} holds no runs of a figure")
     if args.quick:
         shown = {name: figure.shortened() for name, figure in shown.items()}
     names = args.only or list(shown)
@@ -167,12 +166,10 @@ def main() -> int:
         options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
         with interruptible():
             retrain(experiments, work, new, records, **options)
-        records = Records(new) if args.quick else Records(new, *kept)
+        records = Records(new) if args.quick else Records(new, committed / "records")
         if experiments and not (args.quick or args.update):
-            print(
-                f"the runs in {new} are drawn in place of those in {kept[-1]}; again without "
-                f"training: --records {new}"
-            )
+            old, again = committed / "records", f"again without training: --records {new}"
+            print(f"the runs in {new} are drawn in place of those in {old}; {again}")
     out = committed / "output" if args.update else args.out or base
     for name in names:
         note = "Shortened runs." if args.quick else ""

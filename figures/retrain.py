@@ -35,7 +35,8 @@ def retrain(
     `small`: on a small part of CIFAR-10.
 
     Raises:
-        UsageError: a train script failed; its message is in ours.
+        UsageError: a train script refused its input; its message is in ours.
+        ChildProcessError: one failed in another way, or was killed.
     """
     if small and any(experiment.needs_images for experiment in experiments):
         data_dir = write_small_cifar10(work / "cifar10", data_dir)

@@ -43,7 +43,7 @@ def bayes_accuracy_of(config: dict) -> float:
     """The Bayes accuracy on the toy set of a run."""
     dataset, noise = config["dataset"], config["noise"]
     noise = DEFAULT_NOISE[dataset] if noise is None else noise
-    return bayes_accuracy(dataset, noise, factor=config.get("factor"))
+    return bayes_accuracy(dataset, noise, factor=config["factor"])
 
 
 def steps_to_reach(run: RunRecord, share: float) -> int:

@@ -16,6 +16,7 @@ from part2_cnn import train
 from training import Interrupted, UsageError
 from training.distributed import (
     CORES_ARE_SHARED,
+    SIGNALS_ARE_FORWARDED,
     ProcessGroup,
     choose_device,
     choose_threads,
@@ -192,15 +193,24 @@ def test_processes_of_torchrun_form_a_group_while_they_work(device, backend, mac
     assert called[1:] == ["destroyed"]
     with pytest.raises(UsageError, match="torchrun needs cuda or cpu"), process_group("mps"):
         pass
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 // machines - 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     for device in ("cuda", "auto"):
         with pytest.raises(UsageError, match="need a GPU each"):
             choose_device(device)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # not torchrun's, but a scheduler's
+    assert choose_device("auto") == "cuda"
 
 
-@pytest.mark.parametrize(("n_processes", "interrupts"), [(1, True), (2, False)])
-def test_a_second_signal_interrupts_unless_torchrun_forwards_it(n_processes, interrupts):
+@pytest.mark.parametrize(
+    ("n_processes", "variable", "interrupts"),
+    [(1, "", True), (2, "", False), (1, SIGNALS_ARE_FORWARDED, False)],
+)
+def test_a_second_signal_interrupts_unless_one_is_forwarded(
+    n_processes, variable, interrupts, monkeypatch
+):
+    monkeypatch.setenv(variable or "ANOTHER", "1")
     with deferred_signals(n_processes) as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals == [signal.SIGINT]

@@ -1,6 +1,7 @@
 """The figures: their records, drawing, captions, retraining, and what is written where."""
 
 import dataclasses
+import errno
 import importlib
 import itertools
 import json
@@ -267,7 +268,7 @@ def test_an_interrupted_retraining_says_how_it_goes_on(run_main, tmp_path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(regenerate, "retrain", interrupt)
-    flags = ("--retrain", 2, "--out", tmp_path)
+    flags = ("--retrain", 2, "--out", tmp_path / "new" / "figures")
     code, _, err = run_main(regenerate.main, "regenerate.py", *flags)
     assert (code, err) == (130, "interrupted; the same command goes on where it was\n")
 
@@ -310,10 +311,16 @@ def test_runs_of_ones_own_are_drawn_in_place_of_the_committed_ones(run_main, tmp
     assert line.startswith("mlp_numpy_moons_original, seed 104: ")
 
 
-@pytest.mark.parametrize("out", [ROOT / "README.md" / "figures", "/proc"])
+@pytest.mark.parametrize("name", ["", "file/figures"])
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
-    out, run_main, monkeypatch
+    name, run_main, tmp_path, monkeypatch
 ):
+    def refuse(*, dir: Path) -> None:  # as for a user who is not root
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    out = tmp_path / name
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     monkeypatch.setattr(regenerate, "retrain", lambda *_, **__: pytest.fail("trained"))
     code, _, err = run_main(regenerate.main, "regenerate.py", "--retrain", "2", "--out", out)
     assert code == 1
@@ -583,7 +590,8 @@ def test_updating_a_section_touches_nothing_else(tmp_path):
      ("--update", "--out", "x"), ("--dry_run", "--quick"), ("--out", ROOT / "README.md"),
      ("--quick", "--retrain", "2"), ("--update", "--only", "3", "--retrain", "2"),
      ("--update", "--records", "x"), ("--quick", "--records", "."),
-     ("--records", ROOT / "README.md")],
+     ("--records", ROOT / "README.md"), ("--records", ROOT / "figures"),
+     ("--records", FOLDER, "--retrain", "2")],
 )  # fmt: skip
 def test_bad_flags(flags, run_main):
     code, _, err = run_main(regenerate.main, "regenerate.py", *flags)

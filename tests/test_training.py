@@ -34,6 +34,7 @@ from tests.grader import write_whole
 from training import Interrupted, UsageError, optim
 from training.cli import (
     ROOT,
+    STOPPED_BY,
     TRAINING,
     check_same_run,
     environment,
@@ -44,7 +45,13 @@ from training.cli import (
     side_by_side,
     train_in_process,
 )
-from training.distributed import CORES_ARE_SHARED, SINGLE_PROCESS, ProcessGroup, n_cores
+from training.distributed import (
+    CORES_ARE_SHARED,
+    SIGNALS_ARE_FORWARDED,
+    SINGLE_PROCESS,
+    ProcessGroup,
+    n_cores,
+)
 from training.flags import folder as parse_folder
 from training.plotting import draw_curves, new_figure, save_figure, style
 from training.runs import (
@@ -425,8 +432,9 @@ def test_a_signal_in_the_final_evaluation_ends_all_seeds(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("more", [(), ("--dry_run",)])
 def test_an_interruption_while_the_next_seed_is_built_says_how_it_goes_on(
-    run_main, tmp_path, monkeypatch
+    more, run_main, tmp_path, monkeypatch
 ):
     build, calls = train.build, iter([None, KeyboardInterrupt])
 
@@ -436,11 +444,14 @@ def test_an_interruption_while_the_next_seed_is_built_says_how_it_goes_on(
         return build(args)
 
     monkeypatch.setattr(train, "build", interrupted)
-    flags = (*SHORT, "--n_seeds", 2, "--run_dir", tmp_path)
+    flags = (*SHORT, "--n_seeds", 2, "--run_dir", tmp_path, *more)
     code, _, err = run_main(train.main, "train.py", *flags)
     assert code == 130
-    assert err.startswith("interrupted before the next seed; resume with: python")
-    assert err.endswith("--resume\n")
+    if more:
+        assert err == ""  # nothing was kept that could go on
+    else:
+        assert err.startswith("interrupted before the next seed; resume with: python")
+        assert err.endswith("--resume\n")
 
 
 def test_what_is_overwritten_is_not_taken_for_new_after_an_interruption(
@@ -884,8 +895,8 @@ def run_python(*arguments: str, **settings) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     ("flag", "before", "now"),
-    [("cutout", 0, 8), ("channels", [64, 128, 256], [8, 8, 8]), ("global_pooling", False, True),
-     ("forget_bias", None, 1.0), ("factor", None, 0.9), ("neg_slope", NEG_SLOPE, 0.3)],
+    [("cutout", 0, 8), ("forget_bias", None, 1.0), ("neg_slope", NEG_SLOPE, 0.3),
+     ("validation", "held_out", "test")],
 )  # fmt: skip
 def test_a_run_from_before_a_flag_is_not_resumed_with_it(flag, before, now, tmp_path):
     earlier = {"schedule": "one_cycle", "seed": 0, "script": train.SCRIPT}
@@ -945,6 +956,7 @@ def test_runs_side_by_side_share_the_cores(jobs, given, threads, monkeypatch, tm
     flags, variables = json.loads(seen.read_text())
     assert variables.get("OMP_NUM_THREADS") == threads
     assert (CORES_ARE_SHARED in variables) == (jobs > 1 and not given)
+    assert SIGNALS_ARE_FORWARDED in variables
     assert flags == ["--seed", "3", "--quiet", "--resume", "--run_dir", str(tmp_path)]
 
 
@@ -960,20 +972,30 @@ def test_a_run_in_a_process_that_fails_is_told_of(code, error, message, tmp_path
         train_in_process(command, tmp_path, jobs=1, name="a run")
 
 
+def test_a_run_that_is_started_while_a_signal_comes_gets_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.cli.STOPPED_BY", [signal.SIGTERM])
+    command = ["-c", "import time; time.sleep(60)"]
+    with pytest.raises(ChildProcessError, match="ended by signal 15"):
+        train_in_process(command, tmp_path, jobs=1, name="a run")
+
+
 def test_sigterm_is_passed_on_to_runs_in_processes(tmp_path, capsys):
     ended, before = tmp_path / "ended", signal.getsignal(signal.SIGTERM)
     command = ["-c", f"import time; print(time.sleep(60), file=open({str(ended)!r}, 'w'))"]
 
     def interrupt() -> None:
-        while not TRAINING:
+        for _ in range(3000):
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+            if TRAINING:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     train = partial(train_in_process, command, tmp_path, jobs=1, name="a run")
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(Interrupted) as caught, interruptible():
         list(side_by_side(train, [(), ()], 1))
     assert caught.value.exit_code == 128 + signal.SIGTERM
+    assert not STOPPED_BY
     assert not ended.exists()
     assert not TRAINING
     assert signal.getsignal(signal.SIGTERM) is before

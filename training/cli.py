@@ -24,6 +24,7 @@ from data.batches import Batches
 from training import DivergedError, Interrupted, UsageError, is_out_of_memory
 from training.distributed import (
     CORES_ARE_SHARED,
+    SIGNALS_ARE_FORWARDED,
     SINGLE_PROCESS,
     ProcessGroup,
     n_cores,
@@ -48,10 +49,10 @@ RESUMABLE_FLAGS = frozenset(
 )  # fmt: skip
 # Flags that runs of earlier versions did not record, and what these were trained with.
 NEWER_FLAGS = {
-    "channels": [64, 128, 256], "cutout": 0, "factor": None, "forget_bias": None,
-    "global_pooling": False, "neg_slope": 0.01, "validation": "held_out",
+    "cutout": 0, "forget_bias": None, "neg_slope": 0.01, "validation": "held_out",
 }  # fmt: skip
 TRAINING: set[subprocess.Popen] = set()  # the processes of `train_in_process`
+STOPPED_BY: list[int] = []  # the signals that end them
 
 
 def run_training(
@@ -96,7 +97,7 @@ def run_training(
         try:
             endings.append(_train_run(one, script, path, build, group, later=folders))
         except KeyboardInterrupt:  # while the net was built
-            if endings and group.is_main:
+            if endings and group.is_main and not args.dry_run:
                 print(_interruption("before the next seed", group), file=sys.stderr)
             raise
     return EXIT_FAILED if "diverged" in endings else 0
@@ -322,13 +323,15 @@ def train_in_process(
         ChildProcessError: it failed in another way, or was killed.
     """
     command = [sys.executable, *command, "--quiet", "--resume", "--run_dir", str(folder)]
-    environment = dict(os.environ)
+    environment = os.environ | {SIGNALS_ARE_FORWARDED: "1"}
     if jobs > 1 and "OMP_NUM_THREADS" not in environment:
         threads = str(max(1, n_cores() // jobs))
         environment |= {"OMP_NUM_THREADS": threads, CORES_ARE_SHARED: "1"}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         TRAINING.add(process)
+        if STOPPED_BY:  # while it was started
+            process.send_signal(STOPPED_BY[-1])
         try:
             _, errors = process.communicate()
         finally:
@@ -346,9 +349,10 @@ def train_in_process(
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Pass SIGTERM on to the processes of `train_in_process`; say how an interruption is undone."""
+    """Pass SIGTERM on to processes of `train_in_process`; say how an interrupted call goes on."""
 
     def stop(number: int, _: object) -> NoReturn:
+        STOPPED_BY.append(number)
         for process in [*TRAINING]:
             process.send_signal(number)
         raise Interrupted(number)
@@ -361,6 +365,7 @@ def interruptible() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+        STOPPED_BY.clear()
 
 
 def side_by_side(run: Callable[..., Result], calls: Iterable[tuple], jobs: int) -> Iterator[Result]:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 SINGLE_THREAD_BELOW = 500_000
 # In the environment of runs side by side, whose OMP_NUM_THREADS is their share of the cores.
 CORES_ARE_SHARED = "TRAINING_CORES_ARE_SHARED"
+# In that of runs to which the script that started them passes signals on.
+SIGNALS_ARE_FORWARDED = "TRAINING_SIGNALS_ARE_FORWARDED"
 
 
 class ProcessGroup:
@@ -164,7 +166,7 @@ def choose_device(name: str) -> str:
     if kind not in present or int(number or 0) >= max(1, n_gpus):
         choices = ", ".join(("auto", *present))
         raise UsageError(f"--device: this machine has no {name}; choose from {choices}")
-    n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    n_processes = int(os.environ["LOCAL_WORLD_SIZE"]) if started_by_torchrun() else 1
     if name == "cuda" and n_processes > n_gpus:
         raise UsageError(
             f"--device: {n_processes} processes need a GPU each, this machine has {n_gpus}"
@@ -198,7 +200,7 @@ def choose_precision(name: str, device: str) -> str:
     """The number format for the products of a net; `auto` is bfloat16 where it is fast.
 
     bfloat16 has float32's range and 8 bits of precision. Weights, sums and the optimiser stay in
-    float32.
+    float32, but for Muon's products of matrices of 1,024 rows and columns or more.
 
     Raises:
         UsageError: bfloat16 on a device that would have to emulate it, many times slower.
@@ -253,11 +255,13 @@ def deferred_signals(n_processes: int = 1) -> Iterator[list[int]]:
     Args:
         n_processes: with one, a second signal raises Interrupted; with several it does not, for
             torchrun forwards to its processes a signal that the terminal has sent them already.
+            So do the scripts that train runs in processes.
     """
     received: list[int] = []
+    forwarded = n_processes > 1 or SIGNALS_ARE_FORWARDED in os.environ
 
     def receive(number: int, frame: object) -> None:
-        if received and n_processes == 1:
+        if received and not forwarded:
             raise Interrupted(number)
         received.append(number)
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: measuring times, medians, the table."""
+"""What the benchmarks share: the flag for CIFAR-10, measuring times, medians, the table."""
 
 import argparse
 import json
