@@ -45,6 +45,7 @@ ON_VALIDATION = {  # flags whose value was chosen among others, see figures/tuni
                 "dropout", "label_smoothing", "cutout", "mixup"},
     MLP_WIDE: {"optimizer", "dnn_hidden_units", "max_epochs"},
     CNN_ORIGINAL: {"batch_size", "learning_rate"},
+    CNN_BEST: {"weight_decay", "views"},
 }  # fmt: skip
 
 
@@ -319,7 +320,6 @@ def report(records: Records, claims: Sequence[Claim], figures: Figures) -> str:
     return Template(TEMPLATE.read_text()).substitute(
         summary=summary(records, claims),
         small_inputs=experiments.SMALL_INPUTS.split()[-1],
-        former=f"`{experiments.FORMER}`",
         confidence=f"{100 * CONFIDENCE:g} %",
         level=f"{1 - CONFIDENCE:.2g}",
         comparison=comparison_table(records),

@@ -466,7 +466,7 @@ def test_quick_figures_are_marked_and_leave_the_records_alone(
     names = ("figure2.png", "figure2.txt", "cnn_best.png", "cnn_best.txt")
     assert out.splitlines() == [str(quick / name) for name in names]
     assert "Shortened runs." in (quick / "cnn_best.txt").read_text()
-    run = read_run(quick / "records" / "cnn_best" / "seed200")
+    run = read_run(quick / "records" / "cnn_best" / "seed300")
     assert run.result["epochs"] == 2
     assert run.config["data_dir"] is None
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]

@@ -116,7 +116,7 @@ def test_settings_are_marked_as_given_or_chosen_on_validation(records):
         ("batch_size", "mlp_pytorch_cifar10_original", "*4096*"),
         ("patience", "cnn_original", "10"), ("channels", "cnn_original", "**64, 128, 256**"),
         ("cell", "rnn_T5_original", "**rnn**"), ("optimizer", "cnn_original", "**adam**"),
-        ("optimizer", "cnn_best", "muon"),
+        ("optimizer", "cnn_best", "muon"), ("weight_decay", "cnn_best", "*0.1*"),
         ("learning_rate", "mlp_pytorch_cifar10_wide", "0.014"),
         ("dnn_hidden_units", "mlp_pytorch_cifar10_wide", "*1024, 512, 256*"),
         ("noise", "mlp_numpy_moons_original", "0.2"), ("noise", "cnn_best", ""),
