@@ -166,7 +166,7 @@ def choose_device(name: str) -> str:
     if kind not in present or int(number or 0) >= max(1, n_gpus):
         choices = ", ".join(("auto", *present))
         raise UsageError(f"--device: this machine has no {name}; choose from {choices}")
-    n_processes = int(os.environ["LOCAL_WORLD_SIZE"]) if started_by_torchrun() else 1
+    n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if started_by_torchrun() else 1
     if name == "cuda" and n_processes > n_gpus:
         raise UsageError(
             f"--device: {n_processes} processes need a GPU each, this machine has {n_gpus}"
