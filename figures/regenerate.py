@@ -121,7 +121,8 @@ def main() -> int:
     args = build_parser(list(shown)).parse_args()
     committed, runs = ROOT / "figures", ROOT / "runs"
     base = committed if args.update else runs / ("quick" if args.quick else "figures")
-    records, written = Records(*filter(None, (args.records, committed / "records"))), {}
+    recorded = committed / "records"
+    records, written = Records(*filter(None, (args.records, recorded))), {}
     if args.quick and args.dry_run:
         raise UsageError("--dry_run: what short runs take is not recorded; leave out --quick")
     if args.quick and args.retrain:
@@ -133,7 +134,7 @@ def main() -> int:
     if args.update:
         if args.quick or args.out or args.records:
             raise UsageError("--update goes neither with --quick nor with --out nor --records")
-        args.format = dict.fromkeys((*FORMATS, *args.format))  # files of the old runs would stay
+        args.format = [*dict.fromkeys((*FORMATS, *args.format))]  # files of the old runs would stay
         if args.only and args.retrain is not None:  # pictures of the old runs would stay
             raise UsageError("--update with --retrain draws every figure; leave out --only")
         written = pages.find_pages(ROOT, SECTIONS)  # before hours of training
@@ -166,10 +167,10 @@ def main() -> int:
         options = {"jobs": args.jobs, "small": args.quick, "data_dir": args.data_dir}
         with interruptible():
             retrain(experiments, work, new, records, **options)
-        records = Records(new) if args.quick else Records(new, committed / "records")
+        records = Records(new) if args.quick else Records(new, recorded)
         if experiments and not (args.quick or args.update):
-            old, again = committed / "records", f"again without training: --records {new}"
-            print(f"the runs in {new} are drawn in place of those in {old}; {again}")
+            again = f"again without training: --records {new}"
+            print(f"the runs in {new} are drawn in place of those in {recorded}; {again}")
     out = committed / "output" if args.update else args.out or base
     for name in names:
         note = "Shortened runs." if args.quick else ""

@@ -16,6 +16,7 @@ from torchvision.datasets import CIFAR10
 
 from data.cifar10 import DEFAULT_DIR
 from training.distributed import n_cores
+from training.flags import folder
 from training.runs import write_atomically
 
 REPEATS = 5
@@ -25,13 +26,14 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Add `--data_dir`, the folder of torchvision's form of CIFAR-10."""
     form = CIFAR10.base_folder
 
-    def folder(text: str) -> Path:
-        if not (Path(text) / form).is_dir():
+    def holding_it(text: str) -> Path:
+        path = folder(text)
+        if not (path / form).is_dir():
             raise argparse.ArgumentTypeError(f"{text} holds no {form}")
-        return Path(text)
+        return path
 
     parser.add_argument(
-        "--data_dir", type=folder, metavar="DIR",
+        "--data_dir", type=holding_it, metavar="DIR",
         default=os.environ.get("CIFAR10_DIR") or str(DEFAULT_DIR),  # checked like one that is given
         help=f"folder that holds {form} (default: $CIFAR10_DIR, else data/cifar10/)",
     )  # fmt: skip
